@@ -6,7 +6,7 @@ FRAMEWIRE_PURE         build no extension: the result is a py3-none-any wheel
 FRAMEWIRE_REQUIRE_EXT  fail when the extension cannot be compiled, instead of installing without it
 FRAMEWIRE_DEBUG        assertions, counted copies, and Cython's own checks
 FRAMEWIRE_SANITIZE     FRAMEWIRE_DEBUG under the address and undefined-behaviour sanitizers
-FRAMEWIRE_ANNOTATE     Cython's annotated listing, in build/cython
+FRAMEWIRE_ANNOTATE     Cython's annotated listing, in build/release/cython
 """
 
 from __future__ import annotations
@@ -37,6 +37,13 @@ def switch(name: str) -> bool:
     return os.environ.get(name, "").lower() in {"1", "true", "yes", "on"}
 
 
+SANITIZE = switch("FRAMEWIRE_SANITIZE")
+DEBUG = SANITIZE or switch("FRAMEWIRE_DEBUG")
+# Each flavour builds in a place of its own: setuptools and Cython compare times of files, and would take what another
+# flavour left behind for up to date.
+BUILD_BASE = "build/" + ("sanitize" if SANITIZE else "debug" if DEBUG else "release")
+
+
 def extensions() -> list[Any]:
     if switch("FRAMEWIRE_PURE"):
         print(BANNER.format(reason="FRAMEWIRE_PURE is set"), file=sys.stderr)
@@ -47,32 +54,30 @@ def extensions() -> list[Any]:
         return []
     from Cython.Build import cythonize
 
-    sanitize = switch("FRAMEWIRE_SANITIZE")
-    debug = sanitize or switch("FRAMEWIRE_DEBUG")
     if sys.platform == "win32":
-        flags = ["/Od", "/Zi"] if debug else ["/O2"]
+        flags = ["/Od", "/Zi"] if DEBUG else ["/O2"]
     else:
-        flags = DEBUG_FLAGS if debug else UNIX_FLAGS
+        flags = DEBUG_FLAGS if DEBUG else UNIX_FLAGS
     core = Extension(
         "framewire._core_c",
         ["ext/_core_c.pyx"],
         include_dirs=["ext"],
         depends=["ext/wire.h", "ext/wire.pxd"],
-        define_macros=[("FRAMEWIRE_DEBUG", "1")] if debug else [("NDEBUG", None)],
-        extra_compile_args=flags + (SANITIZE_FLAGS if sanitize else []),
-        extra_link_args=SANITIZE_FLAGS if sanitize else [],
+        define_macros=[("FRAMEWIRE_DEBUG", "1")] if DEBUG else [("NDEBUG", None)],
+        extra_compile_args=flags + (SANITIZE_FLAGS if SANITIZE else []),
+        extra_link_args=SANITIZE_FLAGS if SANITIZE else [],
     )
     built = cythonize(
         [core],
         include_path=["ext"],
-        build_dir="build/cython",  # generated C stays out of the tree and out of wheels
+        build_dir=f"{BUILD_BASE}/cython",  # generated C stays out of the tree and out of wheels
         annotate=switch("FRAMEWIRE_ANNOTATE"),
         compiler_directives={
             # Unsafe ones live here and not in the .pyx, whose header would win over a debug build.
-            "boundscheck": debug,
-            "wraparound": debug,
-            "initializedcheck": debug,
-            "cdivision": not debug,
+            "boundscheck": DEBUG,
+            "wraparound": DEBUG,
+            "initializedcheck": DEBUG,
+            "cdivision": not DEBUG,
             "language_level": "3",
             # Plain method descriptors are called faster than Cython's own function objects; the clinic format keeps
             # their signatures readable by inspect.
@@ -100,4 +105,8 @@ class BuildCore(build_ext):
             raise
 
 
-setup(ext_modules=extensions(), cmdclass={"build_ext": BuildCore})
+setup(
+    ext_modules=extensions(),
+    cmdclass={"build_ext": BuildCore},
+    options={"build": {"build_base": BUILD_BASE}},
+)

@@ -30,8 +30,8 @@ from io import BytesIO
 from operator import index
 from typing import TYPE_CHECKING, Any, NoReturn, overload
 
-from ._wire import COMMA, FORMATS, DelimitedFormat, Refused, contiguous, flat, no_comma
-from .errors import HEAD_SIZE, FrameTooLarge, HeaderError, IncompleteFrame
+from ._wire import COMMA, FORMATS, DelimitedFormat, Format, Refused, contiguous, flat, no_comma, refusal
+from .errors import HEAD_SIZE, IncompleteFrame
 from .spec import DEFAULT_MAX_SIZE, Spec, resolve
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Decoder:
 
     def _drop(self) -> None:
         """Forget the unfinished frame."""
-        self._header = b""  # what has come of its header
+        self._header = bytearray()  # what has come of its header
         self._body: _Body | None = None  # what has come of its payload, once the header is whole
         self._missing = 0  # bytes of the frame still to come after that
         self._skip = 0  # bytes at the front of these that are not part of the payload
@@ -158,7 +158,7 @@ class Decoder:
         try:
             data = self._flat(chunk)
             payloads: list[bytes] = []
-            self._advance(data, payloads, lambda pos: self._format.cut(data, pos, payloads))
+            self._advance(data, payloads, lambda data, pos: self._cut(data, pos, payloads))
             if not payloads:
                 self._raise_error()
             return payloads
@@ -189,6 +189,7 @@ class Decoder:
             if body is not None and body.size is not None and body.have < body.size > WINDOW_SIZE and not self._skip:
                 moved, view = body.window(wanted if wanted > 0 else DIRECT_WINDOW_SIZE)
                 self._moved += moved
+                self._scratch = None
             else:
                 if self._scratch is None:
                     self._scratch = bytearray(WINDOW_SIZE)
@@ -231,7 +232,7 @@ class Decoder:
                 self._moved += n
                 if not full:
                     self._scratch = None  # the stream has fallen quiet: give the memory back
-                self._advance(data, payloads, lambda pos: self._format.cut(data, pos, payloads))
+                self._advance(data, payloads, lambda data, pos: self._cut(data, pos, payloads))
             if not payloads:
                 self._raise_error()
             return payloads
@@ -249,15 +250,14 @@ class Decoder:
         """
         self._enter()
         try:
-            data = self._flat(chunk)
             carried: list[bytes] = []
-            starts: list[int] = []
-            stops: list[int] = []
-            self._advance(data, carried, lambda pos: self._format.scan(data, pos, starts, stops))
-            if not carried and not starts:
+            spans = _spans(b"", array("q"), array("q"))
+            self._advance(self._flat(chunk), carried, lambda data, pos: spans._find(self._format, data, pos))
+            if carried:
+                spans._carried = carried[0]
+            if not spans:
                 self._raise_error()
-            lengths = array("q", [stop - start for start, stop in zip(starts, stops, strict=True)])
-            return _spans(carried[0] if carried else None, data, array("q", starts), lengths)
+            return spans
         finally:
             self._busy = False
 
@@ -343,20 +343,19 @@ class Decoder:
             self._moved += len(data)
         return data
 
-    def _advance(self, data: bytes, carried: list[bytes], extract: Callable[[int], tuple[int, int]]) -> None:
+    def _advance(self, data: bytes, carried: list[bytes], extract: Callable[[bytes, int], tuple[int, int]]) -> None:
         """Run `data` through the three steps. `extract` takes what stands whole in it from a position on, and returns
         where it stopped, and up to where it has looked for a delimiter."""
         self._take_back()
-        base = self._received
         self._received += len(data)
         try:
             self._origin = self._frame_offset
-            pos = self._resume(data, carried)
+            data, pos = self._resume(data, carried)
             if self._header or self._body is not None:
                 return
-            self._origin = base
-            pos, scanned = extract(pos)
-            self._frame_offset = base + pos
+            self._origin = self._received - len(data)
+            pos, scanned = extract(data, pos)
+            self._frame_offset = self._origin + pos
             if pos < len(data):
                 self._stow(data, pos, scanned)
         except Refused as refused:
@@ -365,27 +364,41 @@ class Decoder:
             self._fail(error)  # bytes are lost: to go on would be to be wrong about the next boundary
             raise
 
-    def _resume(self, data: bytes, carried: list[bytes]) -> int:
-        """Go on with the stowed frame; return where in `data` it ends."""
+    def _cut(self, data: bytes, pos: int, payloads: list[bytes]) -> tuple[int, int]:
+        stop, scanned = self._format.cut(data, pos, payloads)
+        self._moved += stop - pos
+        return stop, scanned
+
+    def _resume(self, data: bytes, carried: list[bytes]) -> tuple[bytes, int]:
+        """Go on with the stowed frame; return the data to go on with, and where in it that frame ends."""
         if self._body is not None and isinstance(self._format, DelimitedFormat):
             return self._resume_delimited(self._body, self._format, data, carried)
         pos = 0
         if self._body is None:
-            if not self._header:
-                return 0
-            header = self._header + data[: self._format.room]
+            have = len(self._header)
+            if not have:
+                return data, 0
+            missing = self._format.header_missing(self._header)
+            if missing is not None and missing > len(data):
+                self._header += data
+                self._moved += len(data)
+                return data, len(data)
+            header = bytes(self._header) + data[: self._format.room]
             found = self._format.header(header, 0, len(header))
             if found is None:
-                self._header = header
-                return len(data)
-            pos = found[0] - len(self._header)
+                self._header += data
+                self._moved += len(data)
+                return data, len(data)
+            pos = found[0] - have
             self._begin(header[: found[0]], *found)
         pos = self._fill(data, pos)
         if not self._missing:
             carried.append(self._finish())
-        return pos
+        return data, pos
 
-    def _resume_delimited(self, body: _Body, wire: DelimitedFormat, data: bytes, carried: list[bytes]) -> int:
+    def _resume_delimited(
+        self, body: _Body, wire: DelimitedFormat, data: bytes, carried: list[bytes]
+    ) -> tuple[bytes, int]:
         """`_resume` for delimiters: one may begin in what is stowed and end in `data`, so the seam is searched first,
         then `data` by itself. What was searched before is not searched again."""
         tail = body.peek(self._scanned)
@@ -400,7 +413,7 @@ class Decoder:
         if not size:
             self._moved += body.write(memoryview(data))
             self._scanned = payload_size
-            return len(data)
+            return data, len(data)
         stop = begins + size - len(tail)
         if wire.keep:
             payload_size += size
@@ -408,7 +421,12 @@ class Decoder:
             self._moved += body.write(memoryview(data)[: payload_size - body.have])
         body.have = payload_size
         carried.append(self._finish())
-        return stop
+        if stop >= 0:
+            return data, stop
+        # A long delimiter might have begun there, but it was a short one: behind that the tail has bytes to give back.
+        data = tail[stop:] + data
+        self._moved += len(data)
+        return data, 0
 
     def _stow(self, data: bytes, pos: int, scanned: int) -> None:
         """Keep the rest of `data`, which begins a frame that it does not finish."""
@@ -419,7 +437,7 @@ class Decoder:
             return
         found = self._format.header(data, pos, len(data))
         if found is None:
-            self._header = data[pos:]
+            self._header += data[pos:]
             self._moved += len(data) - pos
             return
         self._begin(data[pos : pos + found[0]], *found)
@@ -428,7 +446,7 @@ class Decoder:
     def _begin(self, header: bytes, header_size: int, size: int) -> None:
         """The header is whole: make room for what has come of the payload."""
         strip = header_size if self._format.strip is None else self._format.strip
-        self._header = header
+        self._header = bytearray(header)
         self._missing = size + len(self._format.trailer)
         self._skip = max(strip - header_size, 0)
         self._body = _Body(header_size + size - strip)
@@ -449,7 +467,8 @@ class Decoder:
         if payload_stop > pos:
             self._moved += body.write(memoryview(data)[pos:payload_stop])
         if payload_stop < stop and data[payload_stop] != COMMA:
-            raise Refused(0, self._header + body.peek(0, HEAD_SIZE) + data[payload_stop:stop], no_comma(body.size))
+            head = bytes(self._header) + body.peek(0, HEAD_SIZE) + data[payload_stop:stop]
+            raise Refused(0, head, no_comma(body.size))
         return stop
 
     def _finish(self) -> bytes:
@@ -473,14 +492,10 @@ class Decoder:
         return self._missing or None
 
     def _refuse(self, refused: Refused) -> None:
-        offset, head = self._origin + refused.pos, refused.head[:HEAD_SIZE]
-        if refused.reason is None:
-            self._fail(FrameTooLarge(refused.size, self._format.limit, offset, head))
-        else:
-            self._fail(HeaderError(refused.reason, offset, head))
+        self._fail(refusal(refused, self._format.limit, self._origin))
 
     def _incomplete(self) -> IncompleteFrame:
-        part, head = "header", self._header
+        part, head = "header", bytes(self._header)
         if self._body is not None:
             part = "payload"
             if self._format.strip is None:
@@ -532,8 +547,6 @@ class Spans:
     @property
     def lengths(self) -> memoryview:
         """How many bytes each payload has: 64-bit integers (format ``q``), read-only."""
-        if self._carried is None:
-            return memoryview(self._lengths).toreadonly()
         self._join()
         return memoryview(self._lengths).toreadonly()
 
@@ -554,7 +567,7 @@ class Spans:
         """One payload as a read-only view, or the spans of a slice."""
         if isinstance(key, slice):
             self._join()
-            return _spans(None, self._data, self._offsets[key], self._lengths[key])
+            return _spans(self._data, self._offsets[key], self._lengths[key])
         i = index(key)
         count = len(self)
         if i < 0:
@@ -575,6 +588,17 @@ class Spans:
     def __repr__(self) -> str:
         return f"<Spans of {len(self)} payloads, {sum(self._lengths) + len(self._carried or b'')} bytes>"
 
+    def _find(self, wire: Format, data: bytes, pos: int) -> tuple[int, int]:
+        """Fill in the places of what stands whole in ``data[pos:]``."""
+        starts: list[int] = []
+        stops: list[int] = []
+        self._data = data
+        try:
+            return wire.scan(data, pos, starts, stops)
+        finally:
+            self._offsets = array("q", starts)
+            self._lengths = array("q", [stop - start for start, stop in zip(starts, stops, strict=False)])
+
     def _join(self) -> None:
         if self._carried is not None:
             shift = len(self._carried)
@@ -584,9 +608,9 @@ class Spans:
             self._carried = None
 
 
-def _spans(carried: bytes | None, data: bytes, offsets: array[int], lengths: array[int]) -> Spans:
+def _spans(data: bytes, offsets: array[int], lengths: array[int]) -> Spans:
     spans = Spans.__new__(Spans)
-    spans._carried = carried
+    spans._carried = None
     spans._data = data
     spans._offsets = offsets
     spans._lengths = lengths
@@ -640,7 +664,8 @@ class Encoder:
             FrameTooLarge: If the payload is over the limit, or over what the length field can hold.
             ValueError: If the format cannot carry this payload (a delimiter in it, a size other than the fixed one).
         """
-        return b"".join(self.encode_parts(payload))
+        data = payload if type(payload) is bytes else contiguous(payload)
+        return b"".join((self._format.prefix(data), data, self._format.trailer))
 
     def encode_many(self, payloads: Iterable[BytesLike], /) -> bytes:
         """The frames of many payloads, one behind the other in one ``bytes``.

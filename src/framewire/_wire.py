@@ -15,7 +15,7 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .errors import HEAD_SIZE, FrameTooLarge
+from .errors import HEAD_SIZE, FrameTooLarge, HeaderError
 from .spec import (
     Ascii,
     Delimited,
@@ -63,6 +63,14 @@ class Refused(Exception):
         self.size = size
 
 
+def refusal(refused: Refused, limit: int, origin: int) -> HeaderError | FrameTooLarge:
+    """The error to raise, where the data that was being parsed begins at stream offset `origin`."""
+    offset, head = origin + refused.pos, refused.head[:HEAD_SIZE]
+    if refused.reason is None:
+        return FrameTooLarge(refused.size, limit, offset, head)
+    return HeaderError(refused.reason, offset, head)
+
+
 class Format:
     """How one wire format is read and written: the part of the core that knows its bytes.
 
@@ -90,7 +98,7 @@ class Format:
         """
         raise NotImplementedError
 
-    def header_missing(self, header: bytes) -> int | None:
+    def header_missing(self, header: bytes | bytearray) -> int | None:
         """Bytes that a header cut short is missing, at the least; None if nothing tells."""
         return None
 
@@ -173,7 +181,7 @@ class AsciiFormat(Format):
             )
         return self.width, self.accept(data, pos, int(digits))
 
-    def header_missing(self, header: bytes) -> int | None:
+    def header_missing(self, header: bytes | bytearray) -> int | None:
         return self.width - len(header)
 
     def prefix(self, payload: bytes | memoryview) -> bytes:
@@ -213,7 +221,7 @@ class LengthFieldFormat(Format):
             )
         return self.size, size
 
-    def header_missing(self, header: bytes) -> int | None:
+    def header_missing(self, header: bytes | bytearray) -> int | None:
         return self.size - len(header)
 
     def cut(
@@ -308,7 +316,7 @@ class FixedSizeFormat(Format):
     def header(self, data: bytes, pos: int, end: int) -> tuple[int, int] | None:
         return 0, self.spec.size
 
-    def header_missing(self, header: bytes) -> int | None:
+    def header_missing(self, header: bytes | bytearray) -> int | None:
         size: int = self.spec.size
         return size
 
@@ -334,7 +342,7 @@ class MultiprocessingPipeFormat(Format):
             return None
         return 12, self.accept(data, pos, self.long.unpack_from(data, pos)[1])
 
-    def header_missing(self, header: bytes) -> int | None:
+    def header_missing(self, header: bytes | bytearray) -> int | None:
         return (4 if len(header) < 4 else 12) - len(header)
 
     def prefix(self, payload: bytes | memoryview) -> bytes:

@@ -1,0 +1,1208 @@
+"""The core, compiled: the fast twin of ``_core_py.py``, with the same classes, methods and order.
+
+How it works, and the rules, stand at the top of that file. What is particular here:
+
+- ``wire.h`` finds the frames (places in the chunk), this file makes Python objects of them, a batch at a time.
+- When something is wrong, the reference (``_wire.py``) is asked what: errors are the same, field by field.
+- A payload on its way is a ``bytes`` of which nobody else has a reference: it is filled, grown by
+  ``_PyBytes_Resize``, and handed out as it is. A window over it keeps it alive through `_Window`, which counts the
+  views; while one lives the payload is copied instead, and the old memory is left to the view.
+- No Python code can run between the look at a length and its use: buffers are exported first, and the walk makes no
+  objects. What runs in between (a garbage collection, a caller's buffer) meets the gate.
+
+Cython's directives are in setup.py: one in a header here would win over a debug build.
+"""
+
+cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.memoryview cimport PyMemoryView_FromObject
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.string cimport memcpy, memmove, memset
+
+from wire cimport *
+
+from array import array
+
+from framewire._core_py import Encoder as Reference
+from framewire._wire import FORMATS, Refused, no_comma, refusal
+from framewire.errors import HEAD_SIZE as _HEAD_SIZE
+from framewire.errors import IncompleteFrame
+from framewire.spec import (
+    DEFAULT_MAX_SIZE,
+    Ascii,
+    Delimited,
+    FixedSize,
+    LengthField,
+    MultiprocessingPipe,
+    Netstring,
+    Varint,
+    resolve,
+)
+
+cdef extern from "Python.h":
+    # References by hand: these objects are made in the hot loops, or resized.
+    PyObject *PyBytes_FromStringAndSize(const char *, Py_ssize_t)
+    int _PyBytes_Resize(PyObject **, Py_ssize_t)
+    char *bytes_data "PyBytes_AS_STRING"(PyObject *)
+    PyObject *PyList_New(Py_ssize_t)
+    void PyList_SET_ITEM(PyObject *, Py_ssize_t, PyObject *)
+    int PyList_Append(PyObject *, PyObject *) except -1
+    void Py_SET_SIZE(PyObject *, Py_ssize_t)
+    void Py_INCREF(PyObject *)
+    void Py_DECREF(PyObject *)
+    void Py_XDECREF(PyObject *)
+    PyObject *PyList_GET_ITEM(list, Py_ssize_t)
+    bint bytes_check_exact "PyBytes_CheckExact"(PyObject *)
+    Py_ssize_t bytes_size "PyBytes_GET_SIZE"(PyObject *)
+    Py_ssize_t PyNumber_AsSsize_t(object, void *) except? -1
+
+cdef enum:
+    BATCH = 256  # places found before objects are made of them: 4 KiB of stack
+    WINDOW_SIZE = 64 * 1024
+    DIRECT_WINDOW_SIZE = 256 * 1024
+    HEADER_ROOM = 24  # enough for every header but that of a LengthField with a large offset
+    SEAM_ROOM = 512  # two delimiters
+    LEAST_BODY = 64
+
+cdef enum:  # the gate of a decoder; 0 is open
+    BUSY = 1
+    FAILED = 2
+    ENDED = 4
+
+cdef Py_ssize_t HEAD_SIZE = _HEAD_SIZE
+
+
+@cython.final
+@cython.no_gc
+cdef class _Window:
+    """Lends a part of a ``bytes`` under construction to memoryviews, and counts them.
+
+    It owns a reference to that ``bytes``, so a view can never dangle; once it is detached nothing more is lent.
+    """
+
+    cdef object owner
+    cdef char *data
+    cdef Py_ssize_t size
+    cdef Py_ssize_t exports
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        if self.owner is None:
+            raise BufferError("the window has been taken back")
+        PyBuffer_FillInfo(view, self, self.data, self.size, 0, flags)
+        self.exports += 1
+
+    def __releasebuffer__(self, Py_buffer *view):
+        self.exports -= 1
+
+    cdef void detach(self) noexcept:
+        self.owner = None
+        self.data = NULL
+        self.size = 0
+
+
+cdef class Decoder:
+    """Turns a stream of bytes into payloads. As ``framewire._core_py.Decoder``, which documents it."""
+
+    cdef object __weakref__
+    cdef fw_format format
+    cdef int gate  # 0: open
+    cdef object _spec
+    cdef object _max_size
+    cdef object _error
+    cdef int64_t received  # bytes of the stream so far
+    cdef int64_t frame_offset  # where in the stream the unfinished frame begins
+    cdef int64_t moved  # bytes copied so far: the tests count them
+    # The unfinished frame.
+    cdef uint8_t *header  # what has come of its header
+    cdef Py_ssize_t header_have
+    cdef uint8_t header_room[HEADER_ROOM]
+    cdef PyObject *body  # what has come of its payload, once the header is whole
+    cdef Py_ssize_t body_have
+    cdef Py_ssize_t body_capacity
+    cdef Py_ssize_t body_size  # of the whole payload; -1 where only a delimiter will tell
+    cdef Py_ssize_t missing  # bytes of the frame still to come behind its header
+    cdef Py_ssize_t skip  # bytes at the front of these that are not part of the payload
+    cdef Py_ssize_t scanned  # no delimiter begins before this byte of the payload
+    cdef bytes rejoined  # a chunk with bytes that the stowed frame has given back
+    # The window.
+    cdef object view  # the memoryview that is lent
+    cdef Py_ssize_t view_size
+    cdef bint view_direct  # it is a part of the payload on its way
+    cdef _Window lease  # lends the payload on its way
+    cdef _Window scratch  # lends memory for everything else
+
+    def __cinit__(self, *args, **kwargs):
+        self.gate = BUSY
+        self.header = self.header_room
+
+    def __init__(self, spec, *, max_size=DEFAULT_MAX_SIZE):
+        if self._spec is not None:
+            raise RuntimeError("a Decoder is made once; reset() begins a new stream")
+        spec, limit = resolve(spec, max_size)
+        set_format(&self.format, spec, limit)
+        if <Py_ssize_t>self.format.header_size > HEADER_ROOM:
+            self.header = <uint8_t *>PyMem_Malloc(self.format.header_size)
+            if self.header is NULL:
+                self.header = self.header_room
+                raise MemoryError()
+        self._spec = spec
+        self._max_size = max_size
+        self.gate = 0
+
+    def __dealloc__(self):
+        Py_XDECREF(self.body)
+        if self.header is not self.header_room:
+            PyMem_Free(self.header)
+        free_format(&self.format)
+
+    cdef void clear(self) noexcept:
+        self.received = 0
+        self.frame_offset = 0
+        self._error = None
+        self.gate = 0
+        self.drop()
+
+    cdef void drop(self) noexcept:
+        """Forget the unfinished frame."""
+        cdef PyObject *body = self.body
+        self.header_have = 0
+        self.body = NULL
+        self.body_have = 0
+        self.body_capacity = 0
+        self.body_size = 0
+        self.missing = 0
+        self.skip = 0
+        self.scanned = 0
+        if self.lease is not None:
+            self.lease.detach()
+            self.lease = None
+        Py_XDECREF(body)
+
+    @property
+    def spec(self):
+        """The wire format."""
+        return self._spec
+
+    @property
+    def max_size(self):
+        """The limit, as it was given."""
+        return self._max_size
+
+    @property
+    def error(self):
+        """What ended the stream, as soon as it is known; None while all is well."""
+        return self._error
+
+    @property
+    def buffered_size(self):
+        """Bytes that have come of the unfinished frame, its header included."""
+        return self.received - self.frame_offset
+
+    @property
+    def needed_size(self):
+        """Bytes that must still come before there can be a payload, as far as it is known: the rest of the header, then
+        the rest of the frame. Reading so many at a time never reads past a frame. 0 once the stream is over."""
+        if self.gate & (FAILED | ENDED):
+            return 0
+        return self.missing_size() or 1
+
+    @property
+    def _moved(self):
+        return self.moved
+
+    @cython.critical_section
+    def feed(self, chunk, /):
+        """Take a chunk of the stream; return the payloads that it completes."""
+        cdef Py_buffer view
+        self.enter()
+        try:
+            if PyBytes_CheckExact(chunk):
+                return self.take(<const uint8_t *>PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk))
+            PyObject_GetBuffer(chunk, &view, PyBUF_SIMPLE)
+            try:
+                return self.take(<const uint8_t *>view.buf, view.len)
+            finally:
+                PyBuffer_Release(&view)
+        finally:
+            self.gate &= ~BUSY
+
+    @cython.critical_section
+    def get_buffer(self, hint=-1):
+        """Lend a window to receive into; `buffer_updated` takes it back."""
+        cdef Py_ssize_t wanted, start = 0
+        cdef _Window window
+        self.enter()
+        try:
+            wanted = PyNumber_AsSsize_t(hint, NULL)
+            self.take_back()
+            if self.body is not NULL and self.body_have < self.body_size and self.body_size > WINDOW_SIZE and not self.skip:
+                if self.body_have == self.body_capacity:
+                    self.reserve(2 * self.body_have)
+                if self.lease is None:
+                    self.lease = _Window()
+                self.scratch = None
+                window = self.lease
+                window.owner = <object>self.body
+                start = self.body_have
+                window.size = min(self.body_capacity - start, wanted if wanted > 0 else DIRECT_WINDOW_SIZE)
+            else:
+                if self.scratch is None:
+                    self.scratch = new_scratch()
+                window = self.scratch
+                window.size = wanted if 0 < wanted < WINDOW_SIZE else WINDOW_SIZE
+            window.data = bytes_data(<PyObject *>window.owner) + start
+            self.view_size = window.size
+            self.view_direct = window is self.lease
+            self.view = PyMemoryView_FromObject(window)
+            return self.view
+        finally:
+            self.gate &= ~BUSY
+
+    @cython.critical_section
+    def buffer_updated(self, n, /):
+        """Say that `n` bytes were received into the window; return the payloads that they complete."""
+        cdef Py_ssize_t size
+        cdef _Window scratch
+        cdef PyObject *payload = NULL
+        self.enter()
+        try:
+            size = PyNumber_AsSsize_t(n, NULL)
+            if self.view is None:
+                raise RuntimeError("buffer_updated() without a window: call get_buffer() first")
+            if not 0 <= size <= self.view_size:
+                raise ValueError(f"n={size} bytes cannot have come into a window of {self.view_size} bytes")
+            if self.view_direct:
+                self.take_back()
+                self.received += size
+                self.body_have += size
+                self.missing -= size
+                if self.missing:
+                    return []
+                self.finish(&payload)
+                self.frame_offset = self.received
+                return only(payload)
+            scratch = self.scratch
+            self.take_back()
+            if size < self.view_size:
+                self.scratch = None  # the stream has fallen quiet: give the memory back
+            return self.take(<const uint8_t *>bytes_data(<PyObject *>scratch.owner), size)
+        finally:
+            self.gate &= ~BUSY
+
+    @cython.critical_section
+    def feed_spans(self, chunk, /):
+        """Take a chunk of the stream; return where the payloads lie that it completes."""
+        cdef Py_buffer view
+        self.enter()
+        try:
+            if PyBytes_CheckExact(chunk):
+                return self.take_spans(chunk)
+            PyObject_GetBuffer(chunk, &view, PyBUF_SIMPLE)
+            try:
+                chunk = (<char *>view.buf)[: view.len]
+                self.moved += view.len
+            finally:
+                PyBuffer_Release(&view)
+            return self.take_spans(chunk)
+        finally:
+            self.gate &= ~BUSY
+
+    @cython.critical_section
+    def feed_eof(self):
+        """Say that the stream has ended; return the payloads that only the end completes."""
+        cdef list payloads = []
+        if self.gate == ENDED:
+            return payloads
+        self.enter()
+        try:
+            self.take_back()
+            self.scratch = None
+            if self.format.kind == FW_DELIMITED and self.body is not NULL:
+                self.cut_final(payloads)
+            if not self.gate & FAILED:
+                self.gate |= ENDED
+                if self.received != self.frame_offset:
+                    self.fail(self.incomplete())
+            if not payloads:
+                self.raise_error()
+            return payloads
+        finally:
+            self.gate &= ~BUSY
+
+    @cython.critical_section
+    def reset(self):
+        """Begin a new stream: forget what was received, the error and the end."""
+        if self.gate & BUSY:
+            self.enter()
+        self.take_back()
+        self.scratch = None
+        self.clear()
+
+    def __sizeof__(self):
+        """Bytes of memory in use, what is reserved for frames included."""
+        cdef Py_ssize_t size = object.__sizeof__(self) + self.body_capacity
+        if self.header is not self.header_room:
+            size += self.format.header_size
+        if self.scratch is not None:
+            size += WINDOW_SIZE
+        return size
+
+    def __reduce__(self):
+        raise TypeError(f"cannot pickle {type(self).__name__!r}: it holds a part of a stream")
+
+    def __repr__(self):
+        return f"Decoder({self._spec!r}, max_size={self._max_size})"
+
+    cdef inline int enter(self) except -1:
+        """The gate of every method: one call at a time, none after the end."""
+        if self.gate:
+            if self.gate & BUSY:
+                raise RuntimeError("a call from inside a call of the same decoder, or from another thread")
+            self.raise_error()
+            raise RuntimeError("the stream has ended: feed_eof() was called; reset() begins a new one")
+        self.gate = BUSY
+        return 0
+
+    cdef int raise_error(self) except -1:
+        if self._error is not None:
+            raise self._error.with_traceback(None)
+        return 0
+
+    cdef list take(self, const uint8_t *data, Py_ssize_t size):
+        """Run a chunk through the three steps; return the payloads."""
+        cdef Py_ssize_t pos, scanned = 0
+        cdef int status = FW_MORE
+        cdef PyObject *first = NULL
+        cdef list payloads
+        cdef bytes chunk
+        if self.view is not None:
+            self.take_back()
+        self.received += size
+        # Of a slow stream most chunks are like this: more of a payload, and not its end.
+        if size < self.missing and size <= self.body_capacity - self.body_have and not self.skip and self.lease is None:
+            memcpy(bytes_data(self.body) + self.body_have, data, size)
+            self.body_have += size
+            self.missing -= size
+            self.moved += size
+            return []
+        try:
+            pos = self.resume(data, size, &first)
+            if pos < 0:
+                payloads = []
+            else:
+                if self.rejoined is not None:
+                    chunk, self.rejoined = self.rejoined, None
+                    data, size = <const uint8_t *>PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk)
+                payloads = self.cut(data, size, &pos, &scanned, &status, first)
+                self.frame_offset = self.received - size + pos
+                self.settle(status, data + pos, size - pos, scanned - pos)
+        except MemoryError as error:
+            self.fail(error)  # bytes are lost: to go on would be to be wrong about the next boundary
+            raise
+        if self.gate & FAILED and not payloads:
+            self.raise_error()
+        return payloads
+
+    cdef Spans take_spans(self, bytes chunk):
+        """As `take`, for places."""
+        cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(chunk)
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(chunk), pos, scanned = 0
+        cdef int status = FW_MORE
+        cdef PyObject *first = NULL
+        cdef Spans spans = new_spans(b"")
+        if self.view is not None:
+            self.take_back()
+        self.received += size
+        try:
+            pos = self.resume(data, size, &first)
+            if pos >= 0:
+                if first is not NULL:
+                    spans.carried = <bytes>steal(first)
+                if self.rejoined is not None:
+                    chunk, self.rejoined = self.rejoined, None
+                    data, size = <const uint8_t *>PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk)
+                spans.owner = chunk
+                spans.find(&self.format, &pos, &scanned, &status)
+                self.frame_offset = self.received - size + pos
+                self.settle(status, data + pos, size - pos, scanned - pos)
+        except MemoryError as error:
+            self.fail(error)
+            raise
+        if self.gate & FAILED and not len(spans):
+            self.raise_error()
+        return spans
+
+    cdef Py_ssize_t resume(self, const uint8_t *data, Py_ssize_t size, PyObject **payload) except -2:
+        """Go on with the stowed frame; return where in the chunk it ends, and its payload (a new reference).
+
+        -1: it does not end there, or is refused. If `rejoined` is set, that is the data to go on with.
+        """
+        cdef Py_ssize_t pos = 0, have = self.header_have, there
+        cdef size_t header
+        cdef uint64_t body
+        cdef int status
+        if self.body is NULL:
+            if not have:
+                return 0
+            there = min(<Py_ssize_t>self.format.header_size, have + size)
+            memcpy(self.header + have, data, there - have)
+            self.moved += there - have
+            status = fw_read(&self.format, self.header, there, &header, &body)
+            if status == FW_MORE:
+                self.header_have = there
+                return -1
+            if status != FW_OK:
+                self.refuse(status, self.header[:have] + data[: min(size, self.format.header_size + HEAD_SIZE)])
+                return -1
+            self.begin(header, body)
+            pos = <Py_ssize_t>header - have
+        elif self.format.kind == FW_DELIMITED:
+            return self.resume_delimited(data, size, payload)
+        pos += self.fill(data + pos, size - pos)
+        if self.missing or self.gate & FAILED:
+            return -1
+        self.finish(payload)
+        return pos
+
+    cdef Py_ssize_t resume_delimited(self, const uint8_t *data, Py_ssize_t size, PyObject **payload) except -2:
+        """`resume` for delimiters: one may begin in what is stowed and end in the chunk, so the seam is searched first,
+        then the chunk by itself. What was searched before is not searched again."""
+        cdef uint8_t seam[SEAM_ROOM]
+        cdef Py_ssize_t tail = self.body_have - self.scanned
+        cdef Py_ssize_t more = min(size, self.format.longest - 1)
+        cdef Py_ssize_t begins, found, stop, payload_size
+        memcpy(seam, bytes_data(self.body) + self.scanned, tail)
+        memcpy(seam + tail, data, more)
+        begins = fw_find(&self.format, seam, 0, tail + more, 0, &found)
+        if begins >= tail:
+            begins = tail + fw_find(&self.format, data, 0, size, 0, &found)
+        payload_size = self.scanned + begins
+        if <uint64_t>payload_size > self.format.limit:
+            self.refuse(FW_NO_DELIMITER, self.head(0) + data[: min(size, HEAD_SIZE)])
+            return -1
+        if not found:
+            self.append(data, size)
+            self.scanned = payload_size
+            return -1
+        stop = begins + found - tail
+        if self.format.keep:
+            payload_size += found
+        if payload_size > self.body_have:
+            self.append(data, payload_size - self.body_have)
+        self.body_have = payload_size
+        self.finish(payload)
+        if stop >= 0:
+            return stop
+        # A long delimiter might have begun there, but it was a short one: behind that the tail has bytes to give back.
+        self.rejoined = seam[tail + stop : tail] + data[:size]
+        self.moved += size - stop
+        return 0
+
+    cdef list cut(
+        self, const uint8_t *data, Py_ssize_t size, Py_ssize_t *pos, Py_ssize_t *scanned, int *status, PyObject *first
+    ):
+        """The payloads that stand whole in the chunk, behind `first` (a reference that it steals, or NULL)."""
+        cdef int64_t starts[BATCH]
+        cdef int64_t lengths[BATCH]
+        cdef Py_ssize_t begin = pos[0], count = 0, room = 0, n, i
+        cdef PyObject *payloads = NULL
+        cdef PyObject *payload
+        while True:
+            n = fw_scan(&self.format, data, size, pos, scanned, starts, lengths, BATCH, status)
+            if payloads is NULL:
+                room = n + (first is not NULL)
+                if status[0] == FW_FULL:
+                    room += room_for(size - pos[0], pos[0] - begin, n)
+                payloads = PyList_New(room)
+                if payloads is NULL:
+                    Py_XDECREF(first)
+                    raise MemoryError()
+                if first is not NULL:
+                    PyList_SET_ITEM(payloads, 0, first)
+                    count = 1
+            for i in range(n):
+                payload = PyBytes_FromStringAndSize(<const char *>data + starts[i], <Py_ssize_t>lengths[i])
+                if payload is NULL:
+                    Py_DECREF(payloads)
+                    raise MemoryError()
+                if count < room:
+                    PyList_SET_ITEM(payloads, count, payload)
+                else:
+                    PyList_Append(payloads, payload)
+                    Py_DECREF(payload)
+                count += 1
+            if status[0] != FW_FULL:
+                break
+        if count < room:
+            Py_SET_SIZE(payloads, count)
+        self.moved += pos[0] - begin
+        return steal(payloads)
+
+    cdef int cut_final(self, list payloads) except -1:
+        """The payloads in what is stowed, now that no delimiter can go on."""
+        cdef int64_t start, length
+        cdef Py_ssize_t pos = 0, scanned = self.scanned, size = self.body_have
+        cdef int64_t base = self.frame_offset
+        cdef int status
+        cdef PyObject *body = NULL
+        cdef bytes stowed
+        self.finish(&body)
+        stowed = <bytes>steal(body)
+        while fw_walk_delimited(
+            &self.format, <const uint8_t *>PyBytes_AS_STRING(stowed), size, 1, &pos, &scanned, &start, &length, 1, &status
+        ):
+            payloads.append(stowed[start : start + length])
+        self.frame_offset = base + pos
+        self.settle(status, <const uint8_t *>PyBytes_AS_STRING(stowed) + pos, size - pos, scanned - pos)
+        return 0
+
+    cdef int settle(self, int status, const uint8_t *data, Py_ssize_t size, Py_ssize_t scanned) except -1:
+        """What is left of a chunk begins a frame that it does not finish: keep it; or one that is not allowed."""
+        cdef size_t header
+        cdef uint64_t body
+        if status != FW_MORE:
+            if status == FW_BAD:
+                self.refuse(status, data[: min(size, self.format.header_size + HEAD_SIZE)])
+            elif status == FW_BAD_TRAILER:
+                fw_read(&self.format, data, size, &header, &body)
+                self.refuse(status, data[: min(HEAD_SIZE, <Py_ssize_t>(header + body) + 1)], body)
+            else:
+                self.refuse(status, data[: min(size, HEAD_SIZE)])
+        elif not size:
+            pass
+        elif self.format.kind == FW_DELIMITED:
+            self.body_size = -1
+            self.new_body(max(2 * size, LEAST_BODY))
+            self.append(data, size)
+            self.scanned = scanned
+        elif fw_read(&self.format, data, size, &header, &body) == FW_MORE:
+            memcpy(self.header, data, size)
+            self.header_have = size
+            self.moved += size
+        else:
+            memcpy(self.header, data, header)
+            self.begin(header, body)
+            self.fill(data + header, size - <Py_ssize_t>header)
+        return 0
+
+    cdef int begin(self, Py_ssize_t header, uint64_t body) except -1:
+        """The header is whole: make room for what has come of the payload."""
+        cdef Py_ssize_t strip = header if self.format.strip < 0 else self.format.strip
+        cdef Py_ssize_t size = header + <Py_ssize_t>body - strip
+        cdef Py_ssize_t kept = max(header - strip, 0)
+        self.header_have = header
+        self.body_size = size
+        self.new_body(min(size, max(WINDOW_SIZE, 2 * kept)))
+        self.missing = <Py_ssize_t>body + self.format.trailer
+        self.skip = max(strip - header, 0)
+        if kept:
+            self.append(self.header + strip, kept)
+        return 0
+
+    cdef Py_ssize_t fill(self, const uint8_t *data, Py_ssize_t size) except -1:
+        """Move the bytes of the stowed frame out of `data`; return how many there were."""
+        cdef Py_ssize_t stop = min(size, self.missing)
+        cdef Py_ssize_t pos = min(self.skip, stop)
+        cdef Py_ssize_t wanted = min(stop - pos, self.body_size - self.body_have)
+        self.missing -= stop
+        self.skip -= pos
+        if wanted:
+            self.append(data + pos, wanted)
+        if pos + wanted < stop and data[pos + wanted] != c",":
+            self.refuse(FW_BAD_TRAILER, self.head(self.header_have) + data[pos + wanted : stop], self.body_size)
+        return stop
+
+    cdef int finish(self, PyObject **payload) except -1:
+        """The stowed frame is whole: hand out its payload, as a new reference."""
+        if self.lease is not None and self.lease.exports:
+            payload[0] = PyBytes_FromStringAndSize(bytes_data(self.body), self.body_have)
+            if payload[0] is NULL:
+                raise MemoryError()
+            self.moved += self.body_have
+        else:
+            self.end_lease()
+            if self.body_have < self.body_capacity and _PyBytes_Resize(&self.body, self.body_have) < 0:
+                raise MemoryError()
+            payload[0] = self.body
+            self.body = NULL
+        self.drop()
+        return 0
+
+    cdef int new_body(self, Py_ssize_t capacity) except -1:
+        self.body = PyBytes_FromStringAndSize(NULL, capacity)
+        if self.body is NULL:
+            raise MemoryError()
+        self.body_have = 0
+        self.body_capacity = capacity
+        return 0
+
+    cdef int append(self, const uint8_t *data, Py_ssize_t size) except -1:
+        """Append to the payload on its way."""
+        if size > self.body_capacity - self.body_have:
+            self.reserve(2 * (self.body_have + size))
+        memcpy(bytes_data(self.body) + self.body_have, data, size)
+        self.body_have += size
+        self.moved += size
+        return 0
+
+    cdef int reserve(self, Py_ssize_t capacity) except -1:
+        """Make room for `capacity` bytes of the payload, or for all of it."""
+        cdef PyObject *body
+        if self.body_size >= 0:
+            capacity = min(self.body_size, max(WINDOW_SIZE, capacity))
+        if self.lease is not None and self.lease.exports:  # somebody still holds a view: leave the old memory to them
+            body = PyBytes_FromStringAndSize(NULL, capacity)
+            if body is NULL:
+                raise MemoryError()
+            memcpy(bytes_data(body), bytes_data(self.body), self.body_have)
+            Py_DECREF(self.body)
+            self.body = body
+            self.lease.detach()
+            self.lease = None
+        else:
+            self.end_lease()
+            if _PyBytes_Resize(&self.body, capacity) < 0:
+                raise MemoryError()
+        self.body_capacity = capacity
+        self.moved += self.body_have
+        return 0
+
+    cdef int end_lease(self) except -1:
+        if self.lease is not None:
+            self.lease.detach()
+        return 0
+
+    cdef int take_back(self) except -1:
+        """End the lease of the window. A slice of it may live on; the memory is then left to it."""
+        view = self.view
+        if view is None:
+            return 0
+        self.view = None
+        try:
+            view.release()
+        except BufferError:
+            pass
+        if self.view_direct:
+            if self.lease is not None and not self.lease.exports:
+                self.lease.detach()
+        elif self.scratch is not None and self.scratch.exports:
+            self.scratch = None
+        return 0
+
+    cdef Py_ssize_t missing_size(self) noexcept:
+        """Bytes still to come in the part of the frame that is being received; 0 where nothing tells."""
+        if self.body is NULL:
+            return fw_header_missing(&self.format, self.header_have)
+        return self.missing
+
+    cdef bytes head(self, Py_ssize_t header):
+        """The first bytes of the stowed frame: `header` bytes of its header, and of its payload if that is known."""
+        cdef bytes head = self.header[:header]
+        if self.body is not NULL and self.format.strip < 0:
+            head += bytes_data(self.body)[: min(self.body_have, HEAD_SIZE)]
+        return head[:HEAD_SIZE]
+
+    cdef int refuse(self, int status, bytes data, uint64_t body=0) except -1:
+        """The frame that begins with `data` cannot be accepted: the reference says why."""
+        reference = FORMATS[type(self._spec)](self._spec, <object>self.format.limit)
+        if status == FW_BAD:
+            try:
+                reference.header(data, 0, len(data))
+            except Refused as error:
+                refused = error
+            else:
+                raise SystemError(f"the cores disagree about the header {data!r} of {self._spec!r}")
+        elif status == FW_BAD_TRAILER:
+            refused = Refused(0, data, no_comma(<object>body))
+        else:
+            refused = Refused(0, data)
+        self.fail(refusal(refused, reference.limit, self.frame_offset))
+        return 0
+
+    cdef object incomplete(self):
+        return IncompleteFrame(
+            "header" if self.body is NULL else "payload",
+            <object>(self.received - self.frame_offset),
+            self.missing_size() or None,
+            <object>self.frame_offset,
+            self.head(self.header_have),
+        )
+
+    cdef int fail(self, error) except -1:
+        self.drop()
+        self.frame_offset = self.received
+        self._error = error
+        self.gate |= FAILED
+        return 0
+
+
+@cython.final
+cdef class Spans:
+    """Where payloads lie: offsets and lengths over one owner, with no object for each payload.
+
+    As ``framewire._core_py.Spans``, which documents it.
+    """
+
+    cdef bytes carried
+    cdef bytes owner
+    cdef bytes starts  # int64_t each
+    cdef bytes sizes
+    cdef Py_ssize_t count  # without `carried`
+
+    def __cinit__(self):
+        self.owner = self.starts = self.sizes = b""
+
+    def __init__(self):
+        raise TypeError("Spans are made by Decoder.feed_spans()")
+
+    @property
+    def data(self):
+        """The owner, as bytes that `offsets` point into. Read-only."""
+        self.join()
+        return memoryview(self.owner)
+
+    @property
+    def offsets(self):
+        """Where each payload begins in `data`: 64-bit integers (format ``q``), read-only."""
+        self.join()
+        return memoryview(self.starts).cast("q")
+
+    @property
+    def lengths(self):
+        """How many bytes each payload has: 64-bit integers (format ``q``), read-only."""
+        self.join()
+        return memoryview(self.sizes).cast("q")
+
+    def tolist(self):
+        """Every payload as ``bytes`` of its own."""
+        cdef const char *data = PyBytes_AS_STRING(self.owner)
+        cdef const int64_t *starts = <const int64_t *>PyBytes_AS_STRING(self.starts)
+        cdef const int64_t *sizes = <const int64_t *>PyBytes_AS_STRING(self.sizes)
+        cdef Py_ssize_t i, first = self.carried is not None
+        cdef PyObject *payloads = PyList_New(first + self.count)
+        cdef PyObject *payload
+        if payloads is NULL:
+            raise MemoryError()
+        if first:
+            Py_INCREF(<PyObject *>self.carried)
+            PyList_SET_ITEM(payloads, 0, <PyObject *>self.carried)
+        for i in range(self.count):
+            payload = PyBytes_FromStringAndSize(data + starts[i], <Py_ssize_t>sizes[i])
+            if payload is NULL:
+                Py_DECREF(payloads)
+                raise MemoryError()
+            PyList_SET_ITEM(payloads, first + i, payload)
+        return steal(payloads)
+
+    def __len__(self):
+        return self.count + (self.carried is not None)
+
+    def __getitem__(self, key, /):
+        """One payload as a read-only view, or the spans of a slice."""
+        cdef Py_ssize_t i, count
+        cdef const int64_t *starts
+        cdef const int64_t *sizes
+        cdef Spans spans
+        if isinstance(key, slice):
+            self.join()
+            spans = new_spans(self.owner)
+            spans.starts = self.offsets[key].tobytes()
+            spans.sizes = self.lengths[key].tobytes()
+            spans.count = len(spans.starts) // sizeof(int64_t)
+            return spans
+        i = PyNumber_AsSsize_t(key, <void *>IndexError)
+        count = self.count + (self.carried is not None)
+        if i < 0:
+            i += count
+        if not 0 <= i < count:
+            raise IndexError(f"index {key} is out of range for {count} spans")
+        if self.carried is not None:
+            if i == 0:
+                return memoryview(self.carried)
+            i -= 1
+        starts = <const int64_t *>PyBytes_AS_STRING(self.starts)
+        sizes = <const int64_t *>PyBytes_AS_STRING(self.sizes)
+        return memoryview(self.owner)[starts[i] : starts[i] + sizes[i]]
+
+    def __iter__(self):
+        for i in range(len(self)):
+            yield self[i]
+
+    def __repr__(self):
+        size = sum(memoryview(self.sizes).cast("q")) + len(self.carried or b"")
+        return f"<Spans of {len(self)} payloads, {size} bytes>"
+
+    cdef int find(self, const fw_format *wire, Py_ssize_t *pos, Py_ssize_t *scanned, int *status) except -1:
+        """Fill in the places of what stands whole in the owner."""
+        cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(self.owner)
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(self.owner), begin = pos[0], count, room
+        cdef int64_t starts[BATCH]
+        cdef int64_t sizes[BATCH]
+        cdef PyObject *all_starts = NULL
+        cdef PyObject *all_sizes = NULL
+        count = room = fw_scan(wire, data, size, pos, scanned, starts, sizes, BATCH, status)
+        try:
+            if status[0] == FW_FULL:
+                room += room_for(size - pos[0], pos[0] - begin, count)
+            resize_places(&all_starts, room)
+            resize_places(&all_sizes, room)
+            memcpy(bytes_data(all_starts), starts, count * sizeof(int64_t))
+            memcpy(bytes_data(all_sizes), sizes, count * sizeof(int64_t))
+            while status[0] == FW_FULL:
+                count += fw_scan(
+                    wire,
+                    data,
+                    size,
+                    pos,
+                    scanned,
+                    <int64_t *>bytes_data(all_starts) + count,
+                    <int64_t *>bytes_data(all_sizes) + count,
+                    room - count,
+                    status,
+                )
+                if status[0] == FW_FULL:
+                    room += room_for(size - pos[0], pos[0] - begin, count)
+                    resize_places(&all_starts, room)
+                    resize_places(&all_sizes, room)
+            resize_places(&all_starts, count)
+            resize_places(&all_sizes, count)
+        except MemoryError:
+            Py_XDECREF(all_starts)
+            Py_XDECREF(all_sizes)
+            raise
+        self.starts = <bytes>steal(all_starts)
+        self.sizes = <bytes>steal(all_sizes)
+        self.count = count
+        return 0
+
+    cdef int join(self) except -1:
+        cdef Py_ssize_t i, shift
+        cdef int64_t *moved
+        if self.carried is not None:
+            shift = len(self.carried)
+            self.owner = self.carried + self.owner
+            self.starts = bytes(sizeof(int64_t)) + self.starts
+            self.sizes = array("q", [shift]).tobytes() + self.sizes
+            self.carried = None
+            self.count += 1
+            moved = <int64_t *>PyBytes_AS_STRING(self.starts)  # made above, and nobody else's yet
+            for i in range(1, self.count):
+                moved[i] += shift
+        return 0
+
+
+cdef class Encoder:
+    """Turns payloads into frames. As ``framewire._core_py.Encoder``, which documents it."""
+
+    cdef object __weakref__
+    cdef fw_format format
+    cdef object _spec
+    cdef object _max_size
+    cdef object reference  # the encoder of the pure core, which is asked whenever a payload is not plainly in order
+
+    def __init__(self, spec, *, max_size=DEFAULT_MAX_SIZE):
+        if self._spec is not None:
+            raise RuntimeError("an Encoder is made once")
+        self.reference = Reference(spec, max_size=max_size)
+        spec = self.reference.spec
+        set_format(&self.format, spec, min(resolve(spec, max_size)[1], spec.largest()))
+        self._spec = spec
+        self._max_size = max_size
+
+    def __dealloc__(self):
+        free_format(&self.format)
+
+    @property
+    def spec(self):
+        """The wire format."""
+        return self._spec
+
+    @property
+    def max_size(self):
+        """The limit, as it was given."""
+        return self._max_size
+
+    def encode(self, payload, /):
+        """The frame of one payload."""
+        cdef Py_buffer view
+        cdef Py_ssize_t header
+        cdef PyObject *frame
+        self.check()
+        if PyBytes_CheckExact(payload):
+            header = self.header_size(<const uint8_t *>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
+            if header >= 0:
+                return self.frame(<const uint8_t *>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), header)
+        else:
+            PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
+            try:
+                header = self.header_size(<const uint8_t *>view.buf, view.len)
+                if header >= 0:
+                    return self.frame(<const uint8_t *>view.buf, view.len, header)
+            finally:
+                PyBuffer_Release(&view)
+        return self.reference.encode(payload)
+
+    def encode_many(self, payloads, /):
+        """The frames of many payloads, one behind the other in one ``bytes``."""
+        cdef PyObject *frames = NULL
+        cdef list items
+        self.check()
+        # An exact list or tuple is read in place: nothing can change it while this runs, because only exact bytes are
+        # looked at and no Python code can run in between. (Without the lock of the interpreter, that of the list.)
+        items = payloads if type(payloads) is list else list(payloads)
+        with cython.critical_section(items):
+            done = self.join(items, &frames)
+        if done:
+            return steal(frames)
+        return b"".join([self.encode(payload) for payload in items])
+
+    def encode_parts(self, payload, /):
+        """The frame in parts, for ``sock.sendmsg(parts)``: a large payload is never copied."""
+        cdef Py_ssize_t header
+        cdef bytes head
+        self.check()
+        if self.format.kind != FW_DELIMITED and PyBytes_CheckExact(payload):
+            header = fw_header_size(&self.format, PyBytes_GET_SIZE(payload))
+            if header > 0:
+                head = <bytes>steal(PyBytes_FromStringAndSize(NULL, header))
+                fw_write_header(&self.format, <uint8_t *>PyBytes_AS_STRING(head), header, PyBytes_GET_SIZE(payload))
+                return (head, payload, b",") if self.format.trailer else (head, payload)
+        return self.reference.encode_parts(payload)
+
+    def encode_into(self, payload, buffer, offset=0):
+        """Write the frame of one payload into `buffer` at `offset`; return the bytes written."""
+        cdef Py_buffer source, target
+        cdef Py_ssize_t header, size, at
+        self.check()
+        PyObject_GetBuffer(payload, &source, PyBUF_SIMPLE)
+        try:
+            PyObject_GetBuffer(buffer, &target, PyBUF_SIMPLE)
+            try:
+                at = PyNumber_AsSsize_t(offset, NULL)
+                header = self.header_size(<const uint8_t *>source.buf, source.len)
+                if header >= 0 and not target.readonly:
+                    size = header + source.len + self.tail_size()
+                    if 0 <= at <= target.len - size:
+                        # The payload first: it may lie in the same buffer.
+                        memmove(<uint8_t *>target.buf + at + header, source.buf, source.len)
+                        self.write(<uint8_t *>target.buf + at, header, source.len)
+                        return size
+            finally:
+                PyBuffer_Release(&target)
+        finally:
+            PyBuffer_Release(&source)
+        return self.reference.encode_into(payload, buffer, offset)
+
+    def __reduce__(self):
+        return _encoder, (type(self), self._spec, self._max_size)
+
+    def __repr__(self):
+        return f"Encoder({self._spec!r}, max_size={self._max_size})"
+
+    cdef inline int check(self) except -1:
+        if self._spec is None:
+            raise RuntimeError("the Encoder was not initialised")
+        return 0
+
+    cdef inline Py_ssize_t header_size(self, const uint8_t *payload, Py_ssize_t size) noexcept:
+        """Bytes in the header before this payload; -1 if it is for the reference to say what is wrong, or right."""
+        cdef Py_ssize_t found
+        if self.format.kind == FW_DELIMITED:
+            if self.format.keep or fw_find(&self.format, payload, 0, size, 0, &found) < size:
+                return -1
+        return fw_header_size(&self.format, size)
+
+    cdef inline Py_ssize_t tail_size(self) noexcept:
+        if self.format.kind == FW_DELIMITED:
+            return self.format.writes.size
+        return self.format.trailer
+
+    cdef inline void write(self, uint8_t *frame, Py_ssize_t header, Py_ssize_t size) noexcept:
+        """What stands around a payload of `size` bytes."""
+        fw_write_header(&self.format, frame, header, size)
+        if self.format.kind == FW_DELIMITED:
+            memcpy(frame + size, self.format.writes.bytes, self.format.writes.size)
+        elif self.format.trailer:
+            frame[header + size] = c","
+
+    cdef bytes frame(self, const uint8_t *payload, Py_ssize_t size, Py_ssize_t header):
+        cdef PyObject *frame = PyBytes_FromStringAndSize(NULL, header + size + self.tail_size())
+        if frame is NULL:
+            raise MemoryError()
+        if header + size + self.tail_size():
+            memcpy(<uint8_t *>bytes_data(frame) + header, payload, size)
+            self.write(<uint8_t *>bytes_data(frame), header, size)
+        return <bytes>steal(frame)
+
+    cdef bint join(self, list items, PyObject **result) except -1:
+        """Write the frames of `items`, a block at a time: how large they are, then what they are, while the block is in
+        the caches. False if one of them is not plainly in order."""
+        cdef Py_ssize_t count = len(items), block = 0, stop, i, header, size, total, at = 0, capacity = 0
+        cdef Py_ssize_t tail = self.tail_size()
+        cdef PyObject *frames = NULL
+        cdef PyObject *item
+        cdef uint8_t *p
+        try:
+            while block < count:
+                stop = min(count, block + BATCH)
+                total = 0
+                for i in range(block, stop):
+                    item = PyList_GET_ITEM(items, i)
+                    if not bytes_check_exact(item):
+                        return False
+                    size = bytes_size(item)
+                    header = self.header_size(<const uint8_t *>bytes_data(item), size)
+                    if header < 0:
+                        return False
+                    total += header + size + tail
+                if total > capacity - at:
+                    # As much as all would take, were they like these.
+                    capacity = at + total + (total // (stop - block) + 1) * (count - stop)
+                    if frames is NULL:
+                        frames = PyBytes_FromStringAndSize(NULL, capacity)
+                    else:
+                        _PyBytes_Resize(&frames, capacity)
+                    if frames is NULL:
+                        raise MemoryError()
+                p = <uint8_t *>bytes_data(frames)
+                for i in range(block, stop):
+                    item = PyList_GET_ITEM(items, i)
+                    size = bytes_size(item)
+                    header = fw_header_size(&self.format, size)
+                    memcpy(p + at + header, bytes_data(item), size)
+                    self.write(p + at, header, size)
+                    at += header + size + tail
+                block = stop
+            if frames is NULL:
+                frames = PyBytes_FromStringAndSize(NULL, 0)
+            elif at < capacity and _PyBytes_Resize(&frames, at) < 0:
+                raise MemoryError()
+            result[0] = frames
+            frames = NULL
+            return True
+        finally:
+            Py_XDECREF(frames)
+
+
+def _encoder(kind, spec, max_size):
+    return kind(spec, max_size=max_size)
+
+
+cdef inline object steal(PyObject *owned):
+    """A reference that was held by hand."""
+    if owned is NULL:
+        raise MemoryError()
+    result = <object>owned
+    Py_DECREF(owned)
+    return result
+
+
+cdef list only(PyObject *payload):
+    cdef PyObject *payloads = PyList_New(1)
+    if payloads is NULL:
+        Py_DECREF(payload)
+        raise MemoryError()
+    PyList_SET_ITEM(payloads, 0, payload)
+    return <list>steal(payloads)
+
+
+cdef Spans new_spans(bytes owner):
+    cdef Spans spans = Spans.__new__(Spans)
+    spans.owner = owner
+    return spans
+
+
+cdef _Window new_scratch():
+    cdef _Window window = _Window()
+    window.owner = steal(PyBytes_FromStringAndSize(NULL, WINDOW_SIZE))
+    return window
+
+
+cdef Py_ssize_t room_for(Py_ssize_t rest, Py_ssize_t done, Py_ssize_t count) noexcept:
+    """How many frames the rest of a chunk holds if they are like those found so far; never more memory than bytes."""
+    return min(rest // max(done // count, 1), rest // <Py_ssize_t>sizeof(int64_t)) + BATCH
+
+
+cdef int resize_places(PyObject **places, Py_ssize_t count) except -1:
+    if places[0] is NULL:
+        places[0] = PyBytes_FromStringAndSize(NULL, count * sizeof(int64_t))
+    else:
+        _PyBytes_Resize(places, count * sizeof(int64_t))
+    if places[0] is NULL:
+        raise MemoryError()
+    return 0
+
+
+cdef int set_format(fw_format *wire, spec, limit) except -1:
+    """The same values as in `spec`, for wire.h."""
+    cdef fw_delimiter *delimiter
+    memset(wire, 0, sizeof(fw_format))
+    wire.limit = limit
+    wire.strip = -1
+    if isinstance(spec, Ascii):
+        wire.kind = FW_ASCII
+        wire.width = wire.header_size = spec.width
+        wire.align = ord(spec.align)
+    elif isinstance(spec, LengthField):
+        wire.kind = FW_LENGTH_FIELD
+        wire.width = spec.width
+        wire.little = spec.byteorder == "little"
+        wire.offset = spec.offset
+        wire.header_size = spec.header_size
+        wire.plus = max(spec.adjust, 0)
+        wire.minus = max(-spec.adjust, 0)
+        wire.strip = -1 if spec.strip is None else spec.strip
+        wire.plain = not spec.offset and not spec.adjust and spec.strip is None
+    elif isinstance(spec, Varint):
+        wire.kind = FW_VARINT
+        wire.bits = spec.bits
+        wire.width = wire.header_size = 5 if spec.bits == 32 else 10
+    elif isinstance(spec, Netstring):
+        wire.kind = FW_NETSTRING
+        wire.header_size = 21  # 20 digits and the colon
+        wire.trailer = 1
+    elif isinstance(spec, FixedSize):
+        wire.kind = FW_FIXED_SIZE
+        wire.size = spec.size
+    elif isinstance(spec, MultiprocessingPipe):
+        wire.kind = FW_MULTIPROCESSING
+        wire.header_size = 12
+    else:
+        wire.kind = FW_DELIMITED
+        wire.keep = spec.keep
+        set_delimiters(wire, spec.delimiters)
+    return 0
+
+
+cdef int set_delimiters(fw_format *wire, tuple delimiters) except -1:
+    """One block of memory: the delimiters longest first, the 256 flags, the bytes."""
+    cdef Py_ssize_t count = len(delimiters), i
+    cdef Py_ssize_t total = sum(map(len, delimiters))
+    cdef char *block = <char *>PyMem_Malloc(count * sizeof(fw_delimiter) + 256 + total)
+    cdef uint8_t *at
+    cdef bytes delimiter
+    if block is NULL:
+        raise MemoryError()
+    wire.delimiters = <fw_delimiter *>block
+    wire.delimiter_count = count
+    wire.begins = <uint8_t *>block + count * sizeof(fw_delimiter)
+    memset(wire.begins, 0, 256)
+    at = wire.begins + 256
+    for i, delimiter in enumerate(sorted(delimiters, key=len, reverse=True)):
+        memcpy(at, PyBytes_AS_STRING(delimiter), len(delimiter))
+        wire.delimiters[i].bytes = at
+        wire.delimiters[i].size = len(delimiter)
+        wire.begins[at[0]] = 1
+        if delimiter == delimiters[0]:
+            wire.writes = wire.delimiters[i]
+        at += len(delimiter)
+    wire.longest = wire.delimiters[0].size
+    return 0
+
+
+cdef void free_format(fw_format *wire) noexcept:
+    PyMem_Free(wire.delimiters)
+    wire.delimiters = NULL
