@@ -25,6 +25,7 @@ from libc.string cimport memcpy, memmove, memset
 from wire cimport *
 
 from array import array
+from operator import index
 
 from framewire._core_py import Encoder as Reference
 from framewire._wire import FORMATS, Refused, no_comma, refusal
@@ -59,18 +60,30 @@ cdef extern from "Python.h":
     Py_ssize_t bytes_size "PyBytes_GET_SIZE"(PyObject *)
     Py_ssize_t PyNumber_AsSsize_t(object, void *) except? -1
 
+cdef extern from *:
+    """
+    /* Without the lock of the interpreter a reference count is no proof. */
+    #ifdef Py_GIL_DISABLED
+    #define fw_is_ours_alone(op) ((void)(op), 0)
+    #else
+    #define fw_is_ours_alone(op) (Py_REFCNT(op) == 1)
+    #endif
+    """
+    bint fw_is_ours_alone(PyObject *)
+
 cdef enum:
     BATCH = 256  # places found before objects are made of them: 4 KiB of stack
     WINDOW_SIZE = 64 * 1024
     DIRECT_WINDOW_SIZE = 256 * 1024
     HEADER_ROOM = 24  # enough for every header but that of a LengthField with a large offset
     SEAM_ROOM = 512  # two delimiters
-    LEAST_BODY = 64
+    SHORT_BODY = 256
 
 cdef enum:  # the gate of a decoder; 0 is open
     BUSY = 1
     FAILED = 2
     ENDED = 4
+    TORN = 8
 
 cdef Py_ssize_t HEAD_SIZE = _HEAD_SIZE
 
@@ -84,23 +97,26 @@ cdef class _Window:
     """
 
     cdef object owner
-    cdef char *data
+    cdef char *data  # NULL: detached
     cdef Py_ssize_t size
     cdef Py_ssize_t exports
 
     def __getbuffer__(self, Py_buffer *view, int flags):
-        if self.owner is None:
+        if self.data is NULL:
             raise BufferError("the window has been taken back")
         PyBuffer_FillInfo(view, self, self.data, self.size, 0, flags)
         self.exports += 1
 
     def __releasebuffer__(self, Py_buffer *view):
         self.exports -= 1
+        if not self.exports and self.data is NULL:
+            self.owner = None
 
     cdef void detach(self) noexcept:
-        self.owner = None
+        """Lend nothing more; the memory stays for the views that live."""
         self.data = NULL
-        self.size = 0
+        if not self.exports:
+            self.owner = None
 
 
 cdef class Decoder:
@@ -123,6 +139,7 @@ cdef class Decoder:
     cdef Py_ssize_t body_have
     cdef Py_ssize_t body_capacity
     cdef Py_ssize_t body_size  # of the whole payload; -1 where only a delimiter will tell
+    cdef Py_ssize_t quick  # fewer bytes than this are just more of the payload
     cdef Py_ssize_t missing  # bytes of the frame still to come behind its header
     cdef Py_ssize_t skip  # bytes at the front of these that are not part of the payload
     cdef Py_ssize_t scanned  # no delimiter begins before this byte of the payload
@@ -150,6 +167,7 @@ cdef class Decoder:
                 raise MemoryError()
         self._spec = spec
         self._max_size = max_size
+        self.format.least = max(fw_header_missing(&self.format, 0), 1)
         self.gate = 0
 
     def __dealloc__(self):
@@ -158,6 +176,7 @@ cdef class Decoder:
             PyMem_Free(self.header)
         free_format(&self.format)
 
+    @cython.final
     cdef void clear(self) noexcept:
         self.received = 0
         self.frame_offset = 0
@@ -165,6 +184,7 @@ cdef class Decoder:
         self.gate = 0
         self.drop()
 
+    @cython.final
     cdef void drop(self) noexcept:
         """Forget the unfinished frame."""
         cdef PyObject *body = self.body
@@ -176,9 +196,7 @@ cdef class Decoder:
         self.missing = 0
         self.skip = 0
         self.scanned = 0
-        if self.lease is not None:
-            self.lease.detach()
-            self.lease = None
+        self.quick = 0
         Py_XDECREF(body)
 
     @property
@@ -194,6 +212,7 @@ cdef class Decoder:
     @property
     def error(self):
         """What ended the stream, as soon as it is known; None while all is well."""
+        self.check_torn()
         return self._error
 
     @property
@@ -216,18 +235,10 @@ cdef class Decoder:
     @cython.critical_section
     def feed(self, chunk, /):
         """Take a chunk of the stream; return the payloads that it completes."""
-        cdef Py_buffer view
-        self.enter()
-        try:
-            if PyBytes_CheckExact(chunk):
-                return self.take(<const uint8_t *>PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk))
-            PyObject_GetBuffer(chunk, &view, PyBUF_SIMPLE)
-            try:
-                return self.take(<const uint8_t *>view.buf, view.len)
-            finally:
-                PyBuffer_Release(&view)
-        finally:
-            self.gate &= ~BUSY
+        if PyBytes_CheckExact(chunk) and PyBytes_GET_SIZE(chunk) < self.quick:
+            self.extend(<const uint8_t *>PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk))
+            return nothing()
+        return self.feed_any(chunk)
 
     @cython.critical_section
     def get_buffer(self, hint=-1):
@@ -240,11 +251,9 @@ cdef class Decoder:
             self.take_back()
             if self.body is not NULL and self.body_have < self.body_size and self.body_size > WINDOW_SIZE and not self.skip:
                 if self.body_have == self.body_capacity:
-                    self.reserve(2 * self.body_have)
-                if self.lease is None:
-                    self.lease = _Window()
+                    self.reserve(self.body_have + 1)
                 self.scratch = None
-                window = self.lease
+                self.lease = window = _Window()
                 window.owner = <object>self.body
                 start = self.body_have
                 window.size = min(self.body_capacity - start, wanted if wanted > 0 else DIRECT_WINDOW_SIZE)
@@ -259,7 +268,7 @@ cdef class Decoder:
             self.view = PyMemoryView_FromObject(window)
             return self.view
         finally:
-            self.gate &= ~BUSY
+            self.leave()
 
     @cython.critical_section
     def buffer_updated(self, n, /):
@@ -273,14 +282,14 @@ cdef class Decoder:
             if self.view is None:
                 raise RuntimeError("buffer_updated() without a window: call get_buffer() first")
             if not 0 <= size <= self.view_size:
-                raise ValueError(f"n={size} bytes cannot have come into a window of {self.view_size} bytes")
+                raise ValueError(f"n={index(n)} bytes cannot have come into a window of {self.view_size} bytes")
             if self.view_direct:
-                self.take_back()
                 self.received += size
                 self.body_have += size
                 self.missing -= size
+                self.take_back()
                 if self.missing:
-                    return []
+                    return nothing()
                 self.finish(&payload)
                 self.frame_offset = self.received
                 return only(payload)
@@ -290,7 +299,7 @@ cdef class Decoder:
                 self.scratch = None  # the stream has fallen quiet: give the memory back
             return self.take(<const uint8_t *>bytes_data(<PyObject *>scratch.owner), size)
         finally:
-            self.gate &= ~BUSY
+            self.leave()
 
     @cython.critical_section
     def feed_spans(self, chunk, /):
@@ -308,7 +317,7 @@ cdef class Decoder:
                 PyBuffer_Release(&view)
             return self.take_spans(chunk)
         finally:
-            self.gate &= ~BUSY
+            self.leave()
 
     @cython.critical_section
     def feed_eof(self):
@@ -330,7 +339,7 @@ cdef class Decoder:
                 self.raise_error()
             return payloads
         finally:
-            self.gate &= ~BUSY
+            self.leave()
 
     @cython.critical_section
     def reset(self):
@@ -356,21 +365,70 @@ cdef class Decoder:
     def __repr__(self):
         return f"Decoder({self._spec!r}, max_size={self._max_size})"
 
+    @cython.final
+    cdef list feed_any(self, chunk):
+        cdef Py_buffer view
+        self.enter()
+        try:
+            if PyBytes_CheckExact(chunk):
+                return self.take(<const uint8_t *>PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk))
+            PyObject_GetBuffer(chunk, &view, PyBUF_SIMPLE)
+            try:
+                return self.take(<const uint8_t *>view.buf, view.len)
+            finally:
+                PyBuffer_Release(&view)
+        finally:
+            self.leave()
+
+    @cython.final
     cdef inline int enter(self) except -1:
         """The gate of every method: one call at a time, none after the end."""
         if self.gate:
-            if self.gate & BUSY:
-                raise RuntimeError("a call from inside a call of the same decoder, or from another thread")
-            self.raise_error()
-            raise RuntimeError("the stream has ended: feed_eof() was called; reset() begins a new one")
+            self.refuse_entry()
         self.gate = BUSY
+        self.quick = 0
         return 0
 
+    @cython.final
+    cdef inline void leave(self) noexcept:
+        self.gate &= ~BUSY
+        # Of a slow stream most chunks are just more of the payload on its way: feed() needs to know no more than this.
+        if self.missing and not self.skip and not self.gate and self.view is None:
+            self.quick = min(self.missing, self.body_capacity - self.body_have + 1)
+
+    @cython.final
+    cdef int refuse_entry(self) except -1:
+        if self.gate & BUSY:
+            raise RuntimeError("a call from inside a call of the same decoder, or from another thread")
+        self.raise_error()
+        raise RuntimeError("the stream has ended: feed_eof() was called; reset() begins a new one")
+
+    @cython.final
+    cdef int check_torn(self) except -1:
+        """A call that ran out of memory has lost bytes: to go on would be to be wrong about the next boundary."""
+        if self.gate & TORN and not self.gate & BUSY:
+            self.gate &= ~TORN
+            self.fail(MemoryError("out of memory inside a frame; the rest of the stream is lost"))
+        return 0
+
+    @cython.final
     cdef int raise_error(self) except -1:
+        self.check_torn()
         if self._error is not None:
             raise self._error.with_traceback(None)
         return 0
 
+    @cython.final
+    cdef inline void extend(self, const uint8_t *data, Py_ssize_t size) noexcept:
+        """`size` < `quick` more bytes of the payload on its way."""
+        memcpy(bytes_data(self.body) + self.body_have, data, size)
+        self.body_have += size
+        self.missing -= size
+        self.quick -= size
+        self.received += size
+        self.moved += size
+
+    @cython.final
     cdef list take(self, const uint8_t *data, Py_ssize_t size):
         """Run a chunk through the three steps; return the payloads."""
         cdef Py_ssize_t pos, scanned = 0
@@ -380,32 +438,28 @@ cdef class Decoder:
         cdef bytes chunk
         if self.view is not None:
             self.take_back()
+        self.gate |= TORN
         self.received += size
-        # Of a slow stream most chunks are like this: more of a payload, and not its end.
-        if size < self.missing and size <= self.body_capacity - self.body_have and not self.skip and self.lease is None:
-            memcpy(bytes_data(self.body) + self.body_have, data, size)
-            self.body_have += size
-            self.missing -= size
-            self.moved += size
-            return []
-        try:
-            pos = self.resume(data, size, &first)
-            if pos < 0:
-                payloads = []
-            else:
-                if self.rejoined is not None:
-                    chunk, self.rejoined = self.rejoined, None
-                    data, size = <const uint8_t *>PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk)
-                payloads = self.cut(data, size, &pos, &scanned, &status, first)
-                self.frame_offset = self.received - size + pos
-                self.settle(status, data + pos, size - pos, scanned - pos)
-        except MemoryError as error:
-            self.fail(error)  # bytes are lost: to go on would be to be wrong about the next boundary
-            raise
+        pos = self.resume(data, size, &first)
+        if pos < 0:
+            payloads = nothing()
+        elif first is not NULL and size - pos < self.format.least and self.rejoined is None:
+            self.frame_offset = self.received - (size - pos)
+            payloads = only(first)
+            self.settle(FW_MORE, data + pos, size - pos, 0)
+        else:
+            if self.rejoined is not None:
+                chunk, self.rejoined = self.rejoined, None
+                data, size = <const uint8_t *>PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk)
+            payloads = self.cut(data, size, &pos, &scanned, &status, first)
+            self.frame_offset = self.received - size + pos
+            self.settle(status, data + pos, size - pos, scanned - pos)
+        self.gate &= ~TORN
         if self.gate & FAILED and not payloads:
             self.raise_error()
         return payloads
 
+    @cython.final
     cdef Spans take_spans(self, bytes chunk):
         """As `take`, for places."""
         cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(chunk)
@@ -415,26 +469,25 @@ cdef class Decoder:
         cdef Spans spans = new_spans(b"")
         if self.view is not None:
             self.take_back()
+        self.gate |= TORN
         self.received += size
-        try:
-            pos = self.resume(data, size, &first)
-            if pos >= 0:
-                if first is not NULL:
-                    spans.carried = <bytes>steal(first)
-                if self.rejoined is not None:
-                    chunk, self.rejoined = self.rejoined, None
-                    data, size = <const uint8_t *>PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk)
-                spans.owner = chunk
-                spans.find(&self.format, &pos, &scanned, &status)
-                self.frame_offset = self.received - size + pos
-                self.settle(status, data + pos, size - pos, scanned - pos)
-        except MemoryError as error:
-            self.fail(error)
-            raise
+        pos = self.resume(data, size, &first)
+        if pos >= 0:
+            if first is not NULL:
+                spans.carried = <bytes>steal(first)
+            if self.rejoined is not None:
+                chunk, self.rejoined = self.rejoined, None
+                data, size = <const uint8_t *>PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk)
+            spans.owner = chunk
+            spans.find(&self.format, &pos, &scanned, &status)
+            self.frame_offset = self.received - size + pos
+            self.settle(status, data + pos, size - pos, scanned - pos)
+        self.gate &= ~TORN
         if self.gate & FAILED and not len(spans):
             self.raise_error()
         return spans
 
+    @cython.final
     cdef Py_ssize_t resume(self, const uint8_t *data, Py_ssize_t size, PyObject **payload) except -2:
         """Go on with the stowed frame; return where in the chunk it ends, and its payload (a new reference).
 
@@ -455,7 +508,7 @@ cdef class Decoder:
                 self.header_have = there
                 return -1
             if status != FW_OK:
-                self.refuse(status, self.header[:have] + data[: min(size, self.format.header_size + HEAD_SIZE)])
+                self.refuse(status, self.header[:have] + data[: min(size, <Py_ssize_t>self.format.header_size + HEAD_SIZE)])
                 return -1
             self.begin(header, body)
             pos = <Py_ssize_t>header - have
@@ -467,6 +520,7 @@ cdef class Decoder:
         self.finish(payload)
         return pos
 
+    @cython.final
     cdef Py_ssize_t resume_delimited(self, const uint8_t *data, Py_ssize_t size, PyObject **payload) except -2:
         """`resume` for delimiters: one may begin in what is stowed and end in the chunk, so the seam is searched first,
         then the chunk by itself. What was searched before is not searched again."""
@@ -501,6 +555,7 @@ cdef class Decoder:
         self.moved += size - stop
         return 0
 
+    @cython.final
     cdef list cut(
         self, const uint8_t *data, Py_ssize_t size, Py_ssize_t *pos, Py_ssize_t *scanned, int *status, PyObject *first
     ):
@@ -541,6 +596,7 @@ cdef class Decoder:
         self.moved += pos[0] - begin
         return steal(payloads)
 
+    @cython.final
     cdef int cut_final(self, list payloads) except -1:
         """The payloads in what is stowed, now that no delimiter can go on."""
         cdef int64_t start, length
@@ -559,13 +615,14 @@ cdef class Decoder:
         self.settle(status, <const uint8_t *>PyBytes_AS_STRING(stowed) + pos, size - pos, scanned - pos)
         return 0
 
+    @cython.final
     cdef int settle(self, int status, const uint8_t *data, Py_ssize_t size, Py_ssize_t scanned) except -1:
         """What is left of a chunk begins a frame that it does not finish: keep it; or one that is not allowed."""
         cdef size_t header
         cdef uint64_t body
         if status != FW_MORE:
             if status == FW_BAD:
-                self.refuse(status, data[: min(size, self.format.header_size + HEAD_SIZE)])
+                self.refuse(status, data[: min(size, <Py_ssize_t>self.format.header_size + HEAD_SIZE)])
             elif status == FW_BAD_TRAILER:
                 fw_read(&self.format, data, size, &header, &body)
                 self.refuse(status, data[: min(HEAD_SIZE, <Py_ssize_t>(header + body) + 1)], body)
@@ -575,7 +632,7 @@ cdef class Decoder:
             pass
         elif self.format.kind == FW_DELIMITED:
             self.body_size = -1
-            self.new_body(max(2 * size, LEAST_BODY))
+            self.new_body(room_for_payload(-1, size))
             self.append(data, size)
             self.scanned = scanned
         elif fw_read(&self.format, data, size, &header, &body) == FW_MORE:
@@ -588,6 +645,7 @@ cdef class Decoder:
             self.fill(data + header, size - <Py_ssize_t>header)
         return 0
 
+    @cython.final
     cdef int begin(self, Py_ssize_t header, uint64_t body) except -1:
         """The header is whole: make room for what has come of the payload."""
         cdef Py_ssize_t strip = header if self.format.strip < 0 else self.format.strip
@@ -595,13 +653,14 @@ cdef class Decoder:
         cdef Py_ssize_t kept = max(header - strip, 0)
         self.header_have = header
         self.body_size = size
-        self.new_body(min(size, max(WINDOW_SIZE, 2 * kept)))
+        self.new_body(room_for_payload(size, kept))
         self.missing = <Py_ssize_t>body + self.format.trailer
         self.skip = max(strip - header, 0)
         if kept:
             self.append(self.header + strip, kept)
         return 0
 
+    @cython.final
     cdef Py_ssize_t fill(self, const uint8_t *data, Py_ssize_t size) except -1:
         """Move the bytes of the stowed frame out of `data`; return how many there were."""
         cdef Py_ssize_t stop = min(size, self.missing)
@@ -615,22 +674,17 @@ cdef class Decoder:
             self.refuse(FW_BAD_TRAILER, self.head(self.header_have) + data[pos + wanted : stop], self.body_size)
         return stop
 
+    @cython.final
     cdef int finish(self, PyObject **payload) except -1:
         """The stowed frame is whole: hand out its payload, as a new reference."""
-        if self.lease is not None and self.lease.exports:
-            payload[0] = PyBytes_FromStringAndSize(bytes_data(self.body), self.body_have)
-            if payload[0] is NULL:
-                raise MemoryError()
-            self.moved += self.body_have
-        else:
-            self.end_lease()
-            if self.body_have < self.body_capacity and _PyBytes_Resize(&self.body, self.body_have) < 0:
-                raise MemoryError()
-            payload[0] = self.body
-            self.body = NULL
+        if self.body_have < self.body_capacity and _PyBytes_Resize(&self.body, self.body_have) < 0:
+            raise MemoryError()
+        payload[0] = self.body
+        self.body = NULL
         self.drop()
         return 0
 
+    @cython.final
     cdef int new_body(self, Py_ssize_t capacity) except -1:
         self.body = PyBytes_FromStringAndSize(NULL, capacity)
         if self.body is NULL:
@@ -639,44 +693,41 @@ cdef class Decoder:
         self.body_capacity = capacity
         return 0
 
+    @cython.final
     cdef int append(self, const uint8_t *data, Py_ssize_t size) except -1:
         """Append to the payload on its way."""
         if size > self.body_capacity - self.body_have:
-            self.reserve(2 * (self.body_have + size))
+            self.reserve(self.body_have + size)
         memcpy(bytes_data(self.body) + self.body_have, data, size)
         self.body_have += size
         self.moved += size
         return 0
 
+    @cython.final
     cdef int reserve(self, Py_ssize_t capacity) except -1:
-        """Make room for `capacity` bytes of the payload, or for all of it."""
-        cdef PyObject *body
-        if self.body_size >= 0:
-            capacity = min(self.body_size, max(WINDOW_SIZE, capacity))
-        if self.lease is not None and self.lease.exports:  # somebody still holds a view: leave the old memory to them
-            body = PyBytes_FromStringAndSize(NULL, capacity)
-            if body is NULL:
-                raise MemoryError()
-            memcpy(bytes_data(body), bytes_data(self.body), self.body_have)
-            Py_DECREF(self.body)
-            self.body = body
-            self.lease.detach()
-            self.lease = None
-        else:
-            self.end_lease()
-            if _PyBytes_Resize(&self.body, capacity) < 0:
-                raise MemoryError()
+        """Make room for `capacity` bytes of the payload, and some more."""
+        capacity = room_for_payload(self.body_size, capacity)
+        if _PyBytes_Resize(&self.body, capacity) < 0:
+            raise MemoryError()
         self.body_capacity = capacity
         self.moved += self.body_have
         return 0
 
-    cdef int end_lease(self) except -1:
-        if self.lease is not None:
-            self.lease.detach()
+    @cython.final
+    cdef int leave_to_views(self) except -1:
+        """Somebody has kept a slice of the window: leave the memory to it, and go on with a copy."""
+        cdef PyObject *body = PyBytes_FromStringAndSize(NULL, self.body_capacity)
+        if body is NULL:
+            raise MemoryError()
+        memcpy(bytes_data(body), bytes_data(self.body), self.body_have)
+        self.moved += self.body_have
+        Py_DECREF(self.body)
+        self.body = body
         return 0
 
+    @cython.final
     cdef int take_back(self) except -1:
-        """End the lease of the window. A slice of it may live on; the memory is then left to it."""
+        """End the lease of the window, so that nobody else can write to the payload on its way."""
         view = self.view
         if view is None:
             return 0
@@ -686,18 +737,22 @@ cdef class Decoder:
         except BufferError:
             pass
         if self.view_direct:
-            if self.lease is not None and not self.lease.exports:
-                self.lease.detach()
+            if self.lease.exports:
+                self.leave_to_views()
+            self.lease.detach()
+            self.lease = None
         elif self.scratch is not None and self.scratch.exports:
             self.scratch = None
         return 0
 
+    @cython.final
     cdef Py_ssize_t missing_size(self) noexcept:
         """Bytes still to come in the part of the frame that is being received; 0 where nothing tells."""
         if self.body is NULL:
             return fw_header_missing(&self.format, self.header_have)
         return self.missing
 
+    @cython.final
     cdef bytes head(self, Py_ssize_t header):
         """The first bytes of the stowed frame: `header` bytes of its header, and of its payload if that is known."""
         cdef bytes head = self.header[:header]
@@ -705,6 +760,7 @@ cdef class Decoder:
             head += bytes_data(self.body)[: min(self.body_have, HEAD_SIZE)]
         return head[:HEAD_SIZE]
 
+    @cython.final
     cdef int refuse(self, int status, bytes data, uint64_t body=0) except -1:
         """The frame that begins with `data` cannot be accepted: the reference says why."""
         reference = FORMATS[type(self._spec)](self._spec, <object>self.format.limit)
@@ -722,6 +778,7 @@ cdef class Decoder:
         self.fail(refusal(refused, reference.limit, self.frame_offset))
         return 0
 
+    @cython.final
     cdef object incomplete(self):
         return IncompleteFrame(
             "header" if self.body is NULL else "payload",
@@ -731,6 +788,7 @@ cdef class Decoder:
             self.head(self.header_have),
         )
 
+    @cython.final
     cdef int fail(self, error) except -1:
         self.drop()
         self.frame_offset = self.received
@@ -950,14 +1008,22 @@ cdef class Encoder:
         cdef PyObject *frames = NULL
         cdef list items
         self.check()
-        # An exact list or tuple is read in place: nothing can change it while this runs, because only exact bytes are
-        # looked at and no Python code can run in between. (Without the lock of the interpreter, that of the list.)
-        items = payloads if type(payloads) is list else list(payloads)
+        if type(payloads) is list:
+            items = payloads
+        else:
+            items = []
+            payloads = iter(payloads)
+            for payload in payloads:
+                if not PyBytes_CheckExact(payload):  # it may be changed before the next is drawn
+                    return b"".join([self.encode(item) for item in [*items, payload]] + [*map(self.encode, payloads)])
+                items.append(payload)
+        # Nothing can change the list while it is read in place: only exact bytes are looked at, so no Python code runs.
+        # (Without the lock of the interpreter, that of the list is held.)
         with cython.critical_section(items):
             done = self.join(items, &frames)
         if done:
             return steal(frames)
-        return b"".join([self.encode(payload) for payload in items])
+        return b"".join([self.encode(item) for item in items])
 
     def encode_parts(self, payload, /):
         """The frame in parts, for ``sock.sendmsg(parts)``: a large payload is never copied."""
@@ -988,7 +1054,7 @@ cdef class Encoder:
                     if 0 <= at <= target.len - size:
                         # The payload first: it may lie in the same buffer.
                         memmove(<uint8_t *>target.buf + at + header, source.buf, source.len)
-                        self.write(<uint8_t *>target.buf + at, header, source.len)
+                        fw_write_around(&self.format, <uint8_t *>target.buf + at, header, source.len)
                         return size
             finally:
                 PyBuffer_Release(&target)
@@ -1002,11 +1068,13 @@ cdef class Encoder:
     def __repr__(self):
         return f"Encoder({self._spec!r}, max_size={self._max_size})"
 
+    @cython.final
     cdef inline int check(self) except -1:
         if self._spec is None:
             raise RuntimeError("the Encoder was not initialised")
         return 0
 
+    @cython.final
     cdef inline Py_ssize_t header_size(self, const uint8_t *payload, Py_ssize_t size) noexcept:
         """Bytes in the header before this payload; -1 if it is for the reference to say what is wrong, or right."""
         cdef Py_ssize_t found
@@ -1015,67 +1083,56 @@ cdef class Encoder:
                 return -1
         return fw_header_size(&self.format, size)
 
+    @cython.final
     cdef inline Py_ssize_t tail_size(self) noexcept:
-        if self.format.kind == FW_DELIMITED:
-            return self.format.writes.size
-        return self.format.trailer
+        return self.format.writes.size
 
-    cdef inline void write(self, uint8_t *frame, Py_ssize_t header, Py_ssize_t size) noexcept:
-        """What stands around a payload of `size` bytes."""
-        fw_write_header(&self.format, frame, header, size)
-        if self.format.kind == FW_DELIMITED:
-            memcpy(frame + size, self.format.writes.bytes, self.format.writes.size)
-        elif self.format.trailer:
-            frame[header + size] = c","
-
+    @cython.final
     cdef bytes frame(self, const uint8_t *payload, Py_ssize_t size, Py_ssize_t header):
         cdef PyObject *frame = PyBytes_FromStringAndSize(NULL, header + size + self.tail_size())
         if frame is NULL:
             raise MemoryError()
         if header + size + self.tail_size():
             memcpy(<uint8_t *>bytes_data(frame) + header, payload, size)
-            self.write(<uint8_t *>bytes_data(frame), header, size)
+            fw_write_around(&self.format, <uint8_t *>bytes_data(frame), header, size)
         return <bytes>steal(frame)
 
+    @cython.final
     cdef bint join(self, list items, PyObject **result) except -1:
-        """Write the frames of `items`, a block at a time: how large they are, then what they are, while the block is in
+        """Write the frames of `items`, a batch at a time: how large they are, then what they are, while the batch is in
         the caches. False if one of them is not plainly in order."""
-        cdef Py_ssize_t count = len(items), block = 0, stop, i, header, size, total, at = 0, capacity = 0
+        cdef const uint8_t *payloads[BATCH]
+        cdef Py_ssize_t sizes[BATCH]
+        cdef Py_ssize_t count = len(items), done = 0, n, i, header, total, at = 0, capacity = 0
         cdef Py_ssize_t tail = self.tail_size()
         cdef PyObject *frames = NULL
         cdef PyObject *item
-        cdef uint8_t *p
         try:
-            while block < count:
-                stop = min(count, block + BATCH)
+            while done < count:
+                n = min(count - done, BATCH)
                 total = 0
-                for i in range(block, stop):
-                    item = PyList_GET_ITEM(items, i)
+                for i in range(n):
+                    item = PyList_GET_ITEM(items, done + i)
                     if not bytes_check_exact(item):
                         return False
-                    size = bytes_size(item)
-                    header = self.header_size(<const uint8_t *>bytes_data(item), size)
+                    payloads[i] = <const uint8_t *>bytes_data(item)
+                    sizes[i] = bytes_size(item)
+                    header = self.header_size(payloads[i], sizes[i])
                     if header < 0:
                         return False
-                    total += header + size + tail
+                    total += header + sizes[i] + tail
+                done += n
                 if total > capacity - at:
                     # As much as all would take, were they like these.
-                    capacity = at + total + (total // (stop - block) + 1) * (count - stop)
+                    capacity = at + total + total * (count - done) // n
                     if frames is NULL:
                         frames = PyBytes_FromStringAndSize(NULL, capacity)
                     else:
                         _PyBytes_Resize(&frames, capacity)
                     if frames is NULL:
                         raise MemoryError()
-                p = <uint8_t *>bytes_data(frames)
-                for i in range(block, stop):
-                    item = PyList_GET_ITEM(items, i)
-                    size = bytes_size(item)
-                    header = fw_header_size(&self.format, size)
-                    memcpy(p + at + header, bytes_data(item), size)
-                    self.write(p + at, header, size)
-                    at += header + size + tail
-                block = stop
+                fw_join(&self.format, payloads, sizes, n, <uint8_t *>bytes_data(frames) + at)
+                at += total
             if frames is NULL:
                 frames = PyBytes_FromStringAndSize(NULL, 0)
             elif at < capacity and _PyBytes_Resize(&frames, at) < 0:
@@ -1098,6 +1155,18 @@ cdef inline object steal(PyObject *owned):
     result = <object>owned
     Py_DECREF(owned)
     return result
+
+
+cdef list spare = []
+
+
+cdef inline list nothing():
+    """An empty list. The one given out last is given out again if nobody has kept it (``zip`` does the same with its
+    tuples): to make and free a list would be half of the cost of a short call."""
+    global spare
+    if not fw_is_ours_alone(<PyObject *>spare) or len(spare):
+        spare = []
+    return spare
 
 
 cdef list only(PyObject *payload):
@@ -1124,6 +1193,16 @@ cdef _Window new_scratch():
 cdef Py_ssize_t room_for(Py_ssize_t rest, Py_ssize_t done, Py_ssize_t count) noexcept:
     """How many frames the rest of a chunk holds if they are like those found so far; never more memory than bytes."""
     return min(rest // max(done // count, 1), rest // <Py_ssize_t>sizeof(int64_t)) + BATCH
+
+
+cdef Py_ssize_t room_for_payload(Py_ssize_t size, Py_ssize_t needed) noexcept:
+    """What to reserve for a payload of `size` bytes (-1: not known) of which `needed` have come: at most 64 KiB, or less
+    than twice as much. The steps are halves of the size, so that growing moves each byte at most once in all."""
+    if size < 0:
+        return SHORT_BODY if needed <= SHORT_BODY else WINDOW_SIZE if needed <= WINDOW_SIZE else 2 * needed
+    while size > WINDOW_SIZE and (size + 1) // 2 >= needed:
+        size = (size + 1) // 2
+    return size
 
 
 cdef int resize_places(PyObject **places, Py_ssize_t count) except -1:
@@ -1164,6 +1243,8 @@ cdef int set_format(fw_format *wire, spec, limit) except -1:
         wire.kind = FW_NETSTRING
         wire.header_size = 21  # 20 digits and the colon
         wire.trailer = 1
+        wire.writes.bytes = <const uint8_t *>b","
+        wire.writes.size = 1
     elif isinstance(spec, FixedSize):
         wire.kind = FW_FIXED_SIZE
         wire.size = spec.size
@@ -1196,7 +1277,7 @@ cdef int set_delimiters(fw_format *wire, tuple delimiters) except -1:
         wire.delimiters[i].bytes = at
         wire.delimiters[i].size = len(delimiter)
         wire.begins[at[0]] = 1
-        if delimiter == delimiters[0]:
+        if delimiter == delimiters[0] and not wire.keep:
             wire.writes = wire.delimiters[i]
         at += len(delimiter)
     wire.longest = wire.delimiters[0].size

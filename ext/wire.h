@@ -22,10 +22,12 @@
 #define FW_INLINE static __forceinline
 #define FW_RESTRICT __restrict
 #define FW_UNLIKELY(x) (x)
+#define FW_PREFETCH(p) ((void)0)
 #else
 #define FW_INLINE static inline __attribute__((always_inline))
 #define FW_RESTRICT restrict
 #define FW_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define FW_PREFETCH(p) __builtin_prefetch(p)
 #endif
 
 enum fw_status {
@@ -65,10 +67,11 @@ typedef struct {
     uint64_t plus, minus;   /* adjust, as two unsigned numbers; plus <= limit */
     size_t offset;          /* bytes before a binary length */
     size_t header_size;     /* bytes to the end of a binary length; bytes that are enough for any header */
+    ptrdiff_t least;        /* no frame has fewer bytes */
     ptrdiff_t strip;        /* leading bytes that are not part of the payload; -1: the header */
     size_t size;            /* of every frame, where that is fixed */
     fw_delimiter *delimiters;   /* longest first */
-    fw_delimiter writes;        /* the one that is written */
+    fw_delimiter writes;        /* what is written behind a payload */
     ptrdiff_t delimiter_count;
     ptrdiff_t longest;
     uint8_t *begins;        /* 256 flags: a delimiter begins with this byte */
@@ -423,6 +426,9 @@ FW_INLINE ptrdiff_t fw_walk(
             now = FW_BAD_TRAILER;
             break;
         }
+        /* A header cannot be loaded before the one in front of it is read, and the processor does not look beyond a
+         * page by itself: ask for what lies ahead. */
+        FW_PREFETCH(data + stop + 2048);
         size_t start = stripped ? at + (size_t)f->strip : at + header;
         starts[n] = (int64_t)start;
         lengths[n] = (int64_t)(stop - start);
@@ -516,6 +522,16 @@ static inline ptrdiff_t fw_header_size(const fw_format *f, uint64_t size)
     }
 }
 
+FW_INLINE void fw_copy(uint8_t *to, const uint8_t *from, size_t size)
+{
+    if (size >= 16 && size <= 32) {   /* two overlapping moves, without a call */
+        memcpy(to, from, 16);
+        memcpy(to + size - 16, from + size - 16, 16);
+    }
+    else
+        memcpy(to, from, size);
+}
+
 /* The header of a payload of `size` bytes, in the `header` bytes that fw_header_size() gave. */
 static inline void fw_write_header(const fw_format *f, uint8_t *p, ptrdiff_t header, uint64_t size)
 {
@@ -557,6 +573,34 @@ static inline void fw_write_header(const fw_format *f, uint8_t *p, ptrdiff_t hea
         break;
     default:
         break;
+    }
+}
+
+/* What stands around a payload of `size` bytes. */
+FW_INLINE void fw_write_around(const fw_format *f, uint8_t *frame, ptrdiff_t header, ptrdiff_t size)
+{
+    fw_write_header(f, frame, header, (uint64_t)size);
+    memcpy(frame + header + size, f->writes.bytes, (size_t)f->writes.size);
+}
+
+/* `count` frames, one behind the other. */
+static inline void fw_join(
+    const fw_format *f, const uint8_t *const *payloads, const ptrdiff_t *sizes, ptrdiff_t count, uint8_t *to)
+{
+    if (f->kind == FW_LENGTH_FIELD && f->plain && f->width == 4) {   /* the common case, without a choice a frame */
+        int little = f->little;
+        for (ptrdiff_t i = 0; i < count; i++) {
+            fw_store(to, 4, little, (uint64_t)sizes[i]);
+            fw_copy(to + 4, payloads[i], (size_t)sizes[i]);
+            to += 4 + sizes[i];
+        }
+        return;
+    }
+    for (ptrdiff_t i = 0; i < count; i++) {
+        ptrdiff_t header = fw_header_size(f, (uint64_t)sizes[i]);
+        fw_write_around(f, to, header, sizes[i]);
+        fw_copy(to + header, payloads[i], (size_t)sizes[i]);
+        to += header + sizes[i] + f->writes.size;
     }
 }
 

@@ -14,7 +14,7 @@ cdef extern from "wire.h" nogil:
         int kind, width, align, little, plain, bits, trailer, keep
         uint64_t limit, plus, minus
         size_t offset, header_size
-        Py_ssize_t strip
+        Py_ssize_t least, strip
         size_t size
         fw_delimiter *delimiters
         fw_delimiter writes
@@ -32,3 +32,6 @@ cdef extern from "wire.h" nogil:
         int64_t *starts, int64_t *lengths, Py_ssize_t room, int *status)
     Py_ssize_t fw_header_size(const fw_format *, uint64_t size)
     void fw_write_header(const fw_format *, uint8_t *, Py_ssize_t header, uint64_t size)
+    void fw_write_around(const fw_format *, uint8_t *frame, Py_ssize_t header, Py_ssize_t size)
+    void fw_join(
+        const fw_format *, const uint8_t *const *payloads, const Py_ssize_t *sizes, Py_ssize_t count, uint8_t *to)

@@ -43,6 +43,9 @@ WINDOW_SIZE = 64 * 1024
 DIRECT_WINDOW_SIZE = 256 * 1024
 """Bytes in a window over a payload, unless the hint asks for more: longer reads leave the caches."""
 
+SHORT_BODY = 256
+"""Bytes reserved for a short payload whose delimiter is still to come."""
+
 
 class Decoder:
     r"""Turns a stream of bytes into payloads.
@@ -215,12 +218,13 @@ class Decoder:
             if not 0 <= n <= len(window):
                 raise ValueError(f"n={n} bytes cannot have come into a window of {len(window)} bytes")
             full = n == len(window)
-            direct = self._scratch is None or window.obj is not self._scratch
+            direct = self._scratch is None
+            if direct and self._body is not None:
+                self._body.have += n
             self._take_back()
             payloads: list[bytes] = []
             if direct:
                 assert self._body is not None
-                self._body.have += n
                 self._received += n
                 self._missing -= n
                 if not self._missing:
@@ -479,11 +483,13 @@ class Decoder:
         return payload
 
     def _take_back(self) -> None:
-        """End the lease of the window. A slice of it may live on; the memory is then left to it."""
+        """End the lease of the window."""
         if self._window is not None:
             with suppress(BufferError):
                 self._window.release()
             self._window = None
+            if self._body is not None:
+                self._moved += self._body.settle()
 
     def _missing_size(self) -> int | None:
         """Bytes still to come in the part of the frame that is being received; None where nothing tells."""
@@ -674,11 +680,11 @@ class Encoder:
             FrameTooLarge, ValueError: As `encode`, for the first payload that cannot be sent; nothing is written.
         """
         wire = self._format
-        parts: list[BytesLike] = []
+        parts: list[bytes] = []
         for payload in payloads:
-            data = payload if type(payload) is bytes else memoryview(flat(payload))
+            data = payload if type(payload) is bytes else contiguous(payload)
             parts.append(wire.prefix(data))
-            parts.append(data)
+            parts.append(data if type(data) is bytes else bytes(data))  # it may be changed before the next is drawn
             if wire.trailer:
                 parts.append(wire.trailer)
         return b"".join(parts)
@@ -738,8 +744,8 @@ def _encoder(kind: type[Encoder], spec: Spec, max_size: int | None) -> Encoder:
 class _Body:
     """A payload on its way, in the memory of its final ``bytes``.
 
-    ``BytesIO`` is what makes this possible in Python: ``getbuffer()`` lends its memory, ``getvalue()`` hands the same
-    memory out as ``bytes``, and while a view lives it refuses to resize and hands out a copy.
+    ``BytesIO`` is what makes this possible in Python: ``getbuffer()`` lends its memory, and ``getvalue()`` hands the
+    same memory out as ``bytes``. While a view of it lives, it refuses to resize (`BufferError`).
     """
 
     __slots__ = ("_memory", "capacity", "have", "size")
@@ -752,25 +758,34 @@ class _Body:
 
     def write(self, data: memoryview) -> int:
         """Append `data`; return how many bytes were copied."""
-        moved = len(data)
-        coming = self.have + moved
-        if coming > self.capacity:
-            moved += self._reserve(2 * coming)
-        try:
-            self._memory.seek(self.have)
-            self._memory.write(data)
-        except BufferError:
-            moved += self._move(self.capacity)
-            self._memory.seek(self.have)
-            self._memory.write(data)
+        coming = self.have + len(data)
+        moved = self._reserve(coming) if coming > self.capacity else 0
+        self._memory.seek(self.have)
+        self._memory.write(data)
         self.have = coming
-        return moved
+        return moved + len(data)
 
     def window(self, wanted: int) -> tuple[int, memoryview]:
         """A view of the memory behind what has come, for at most `wanted` bytes; and how many bytes were copied."""
-        moved = self._reserve(2 * self.have) if self.have == self.capacity else 0
+        moved = self._reserve(self.have + 1) if self.have == self.capacity else 0
         stop = min(self.capacity, self.have + wanted)
         return moved, self._memory.getbuffer()[self.have : stop]
+
+    def settle(self) -> int:
+        """Make sure that nobody else can write to what has come; return how many bytes were copied.
+
+        If somebody has kept a slice of a window, the memory is left to it, and the payload goes on with a copy.
+        """
+        try:
+            self._memory.truncate(self.capacity)
+        except BufferError:
+            have = self.peek(0)
+            self._memory = BytesIO()
+            self._resize(self.capacity)
+            self._memory.seek(0)
+            self._memory.write(have)
+            return len(have)
+        return 0
 
     def peek(self, start: int, size: int = sys.maxsize) -> bytes:
         """A copy of what has come, from `start` on."""
@@ -778,29 +793,25 @@ class _Body:
 
     def finish(self) -> bytes:
         """What has come, as ``bytes``."""
-        if self.have < self.capacity:
-            try:
-                self._memory.truncate(self.have)
-            except BufferError:
-                return self.peek(0)
+        self._memory.truncate(self.have)
         return self._memory.getvalue()
 
-    def _reserve(self, capacity: int) -> int:
-        if self.size is not None:
-            capacity = min(self.size, max(WINDOW_SIZE, capacity))
-        return self._move(capacity)
+    def _reserve(self, needed: int) -> int:
+        """Make room for `needed` bytes, and some more; return how many bytes that may have copied.
 
-    def _move(self, capacity: int) -> int:
-        """Make room for `capacity` bytes; return how many bytes that may have copied."""
-        try:
-            self._memory.seek(capacity - 1)
-            self._memory.write(b"\0")
-        except BufferError:  # somebody still holds a view: leave the old memory to them
-            have = self.peek(0)
-            self._memory = BytesIO()
-            self._memory.seek(capacity - 1)
-            self._memory.write(b"\0")
-            self._memory.seek(0)
-            self._memory.write(have)
-        self.capacity = capacity
+        At most 64 KiB are reserved, or less than twice what has come. The steps are halves of the size, so that growing
+        moves each byte at most once in all.
+        """
+        capacity = self.size
+        if capacity is None:
+            capacity = SHORT_BODY if needed <= SHORT_BODY else WINDOW_SIZE if needed <= WINDOW_SIZE else 2 * needed
+        else:
+            while capacity > WINDOW_SIZE and (capacity + 1) // 2 >= needed:
+                capacity = (capacity + 1) // 2
+        self._resize(capacity)
         return self.have
+
+    def _resize(self, capacity: int) -> None:
+        self._memory.seek(capacity - 1)
+        self._memory.write(b"\0")
+        self.capacity = capacity
