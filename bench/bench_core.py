@@ -1,0 +1,86 @@
+"""Every workload on both cores, with the limits and the peers beside them, under pytest-benchmark.
+
+    python -m pytest bench/bench_core.py
+    python -m pytest bench/bench_core.py -k "D1 and not peer" --benchmark-json=d1.json
+    FRAMEWIRE_BENCH_SCALE=0.01 python -m pytest bench/bench_core.py
+
+Ids are workload, kind (c, py, limit, peer) and what is measured. What has to be compared with what, in turn and with a
+verdict, is the business of report.py.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import peers
+import pytest
+import workloads
+from rivals import Contest, contest
+from workloads import HEADERS, WORKLOADS, Data, cut
+
+SCALE = float(os.environ.get("FRAMEWIRE_BENCH_SCALE", "1"))
+ROUNDS = 7
+
+
+def rivals() -> Iterator[Any]:
+    """All there is to measure, listed from workloads of two frames."""
+    for name, workload in WORKLOADS.items():
+        small = contest(workload.scaled(0), "py")
+        for run, kind in small.kinds.items():
+            for core in ("c", "py") if kind == "py" else (kind,):
+                yield pytest.param(name, core, run, id=f"{name}-{core}-{run}")
+
+
+@pytest.fixture(scope="module")
+def contests(request: pytest.FixtureRequest) -> Iterator[dict[str, Contest]]:
+    """Both cores on one workload."""
+    workload = WORKLOADS[request.param].scaled(SCALE)
+    data = Data(workload)
+    both = {core: contest(workload, core, core == "py", data) for core in ("c", "py")}
+    gc.collect()
+    gc.freeze()  # a million payloads are not looked at again
+    yield both
+    gc.unfreeze()
+
+
+@pytest.mark.parametrize(("contests", "kind", "run"), list(rivals()), indirect=["contests"])
+def test_core(benchmark: Any, contests: dict[str, Contest], kind: str, run: str) -> None:
+    it = contests["c" if kind == "c" else "py"]
+    target = it.runs[run]
+    assert target() == it.expected[run]
+    result: list[Any] = []
+
+    def setup() -> None:
+        result.clear()  # what it takes to free is nobody's time
+        it.prime()
+        gc.collect()
+
+    benchmark.group = str(it.workload)
+    benchmark.extra_info.update(core=kind, scale=SCALE, frame_count=it.workload.frame_count)
+    gc.disable()
+    try:
+        benchmark.pedantic(lambda: result.append(target()), setup=setup, rounds=ROUNDS, warmup_rounds=1)
+    finally:
+        gc.enable()
+    if benchmark.stats is not None:
+        benchmark.extra_info["ns_per_frame"] = 1e9 * benchmark.stats.stats.median / it.workload.frame_count
+
+
+@pytest.mark.parametrize("peer", [*peers.HAND, *peers.GUESS, *peers.LIBRARIES, "asyncio"])
+def test_no_peer_knows_the_sizes(peer: str) -> None:
+    rng = random.Random(workloads.SEED)
+    payloads = [rng.randbytes(rng.choice((0, 1, 32, 33, 300, 9000))) for _ in range(2000)]
+    chunks = cut(b"".join(HEADERS["u32be"](len(payload)) + payload for payload in payloads), 1000)
+    chunks = peers.chunks_for(peer, payloads, chunks)
+    if peer == "asyncio":
+        assert peers.asyncio_reader(chunks) == payloads
+        assert peers.asyncio_reader_streaming(chunks) == len(payloads)
+        return
+    if peer in peers.LIBRARIES and not peers.installed(peer):
+        pytest.skip(f"{peer} is not installed")
+    parser = (peers.HAND | peers.GUESS | peers.LIBRARIES)[peer]
+    assert workloads.feed(parser(), chunks) == payloads
