@@ -1,0 +1,599 @@
+"""The blocking driver: frames over one socket, or over a binary file or pipe.
+
+Rules that hold here:
+
+- No system call on a socket blocks; waiting is a step of its own (`_wait`), with nothing in the hand. So a timeout, or
+  anything else that ends a wait, loses no byte.
+- One thread receives while others send. Senders hold their lock for a system call, never while they wait: whoever can
+  send next sends for all. Receivers take turns, and hold theirs: what one has received another could not be woken for.
+- What a system call moved is booked before anything can come in between (`_book`): after Ctrl-C the stream goes on
+  where it was.
+- A deadline is for the whole call, however many system calls that takes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext, suppress
+from io import BufferedIOBase, RawIOBase
+from time import monotonic
+from typing import IO, TYPE_CHECKING, Any, TypeVar
+
+from .connection import Connection
+from .spec import DEFAULT_MAX_SIZE, Spec
+
+try:
+    import ssl
+except ImportError:  # a Python built without OpenSSL
+    ssl = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from types import EllipsisType
+    from typing import TypeAlias
+
+    from typing_extensions import Self
+
+    from ._wire import BytesLike
+
+    BinaryFile: TypeAlias = IO[bytes] | RawIOBase | BufferedIOBase
+
+T = TypeVar("T")
+
+LONGEST_WAIT = 3600.0
+"""Seconds in one wait at most; longer timeouts wait again. ``poll`` counts milliseconds in 32 bits."""
+
+# What a system call waits for. NOTHING: it has been made.
+NOTHING = 0
+if hasattr(select, "poll"):
+    READABLE, WRITABLE = select.POLLIN, select.POLLOUT
+
+    def _sleep(fd: int, event: int, seconds: float | None) -> None:
+        poll = select.poll()  # select.select() cannot see descriptors from 1024 on
+        poll.register(fd, event)
+        poll.poll(None if seconds is None else seconds * 1000)
+
+else:
+    READABLE, WRITABLE = 1, 2
+
+    def _sleep(fd: int, event: int, seconds: float | None) -> None:
+        select.select([fd] if event == READABLE else [], [fd] if event == WRITABLE else [], [], seconds)
+
+
+def _wait(fd: int, event: int, deadline: float | None) -> bool:
+    """Wait until a call on `fd` may succeed; False if it is too late for that."""
+    seconds = None
+    if deadline is not None:
+        seconds = min(deadline - monotonic(), LONGEST_WAIT)
+        if seconds <= 0:
+            return False
+    if event != NOTHING:
+        _sleep(fd, event, seconds)
+    return True
+
+
+def _book(call: Callable[[Any], int | None], data: object, book: Callable[[int], None]) -> int | None:
+    """Move bytes with ``n = call(data)`` and then ``book(n)``; return n. None means that the call would block."""
+    moved: list[int | None] = []
+    try:
+        # There is no bytecode, hence no KeyboardInterrupt, between the call and its place in the list.
+        moved.extend(map(call, (data,)))
+    finally:
+        if moved and moved[0] is not None:
+            book(moved[0])
+    return moved[0]
+
+
+class _Inbox:
+    """The receiving half of a driver: a connection, and the payloads that wait to be taken one at a time."""
+
+    def __init__(self, spec: Spec | str, max_size: int | None, read_size: int | None) -> None:
+        if read_size is not None and read_size < 1:
+            raise ValueError(f"read_size must be at least 1, not {read_size}")
+        self._connection = Connection(spec, max_size=max_size)
+        self._read_size = -1 if read_size is None else read_size
+        self._payloads: deque[bytes] = deque()
+
+    def _complete(self) -> bool:
+        """Whether there is a payload to take, or the end of the stream; raise the error if it is its turn."""
+        if not self._payloads:
+            self._payloads += self._connection.frames_received()
+        return bool(self._payloads) or self._connection.eof_received
+
+    def _take(self) -> bytes | None:
+        return self._payloads.popleft() if self._payloads else None
+
+    def _take_all(self) -> list[bytes]:
+        payloads = list(self._payloads)
+        self._payloads.clear()
+        return payloads
+
+    def _received(self, n: int) -> None:
+        if n:
+            self._connection.buffer_updated(n)
+        else:
+            self._connection.receive_eof()
+
+
+def connect(
+    address: tuple[str, int] | str | bytes | os.PathLike[str],
+    spec: Spec | str = "ascii10",
+    *,
+    timeout: float | None = None,
+    max_size: int | None = DEFAULT_MAX_SIZE,
+    read_size: int | None = None,
+) -> FramedSocket:
+    """Connect to a server of frames.
+
+    ::
+
+        with framewire.connect(("127.0.0.1", 1243)) as server:
+            for payload in server:
+                print(payload.decode())
+
+    Args:
+        address: ``(host, port)`` for TCP, or the path of a Unix socket.
+        spec: A wire format, or its name (see `framewire.spec`).
+        timeout: Seconds to connect, for each address that the host has; then the `FramedSocket.timeout` of every call.
+            None waits as long as it takes.
+        max_size, read_size: As in `FramedSocket`.
+
+    Returns:
+        The connected socket, which is the caller's to close. TCP is told not to hold small frames back
+        (``TCP_NODELAY``).
+
+    Raises:
+        OSError: If there is no connection; TimeoutError if there is none in time.
+        ValueError, TypeError: As `FramedSocket`.
+    """
+    if isinstance(address, tuple):
+        sock = socket.create_connection(address, timeout)
+    elif hasattr(socket, "AF_UNIX"):
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    else:
+        raise NotImplementedError(f"no Unix sockets on this platform, which {address!r} needs: give (host, port)")
+    try:
+        if isinstance(address, tuple):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        else:
+            sock.settimeout(timeout)
+            sock.connect(os.fspath(address))
+        return FramedSocket(sock, spec, timeout=timeout, max_size=max_size, read_size=read_size)
+    except BaseException:
+        sock.close()
+        raise
+
+
+class FramedSocket(_Inbox):
+    """A connected stream socket that carries frames. Calls block, until their timeout.
+
+    >>> here, there = (FramedSocket(sock, "ascii10") for sock in socket.socketpair())
+    >>> with here, there:
+    ...     here.send(b"hello")
+    ...     here.send_many([b"wonderful", b"world"])
+    ...     here.send_eof()
+    ...     print(there.recv())
+    ...     print(list(there))
+    b'hello'
+    [b'wonderful', b'world']
+
+    A timeout, like any other exception while a call waits, loses nothing: what has come is kept for the next call, and
+    what could not be sent is sent first by the next `send` or `flush`. (So do not send it again.)
+
+    Any thread may call any method: one can receive while others send, and every frame goes out whole. Threads that
+    receive from one socket take turns, and a timeout counts from the turn.
+
+    Args:
+        sock: A connected stream socket: TCP, Unix, or an ``ssl.SSLSocket``. It now belongs to this object, which makes
+            it non-blocking and closes it.
+        spec: A wire format, or its name (see `framewire.spec`).
+        max_size: Most bytes in a payload, in both directions; 16 MiB unless given, None lifts the limit.
+        timeout: The seconds that a call may take if it does not say otherwise; None waits as long as it takes.
+        read_size: Most bytes to read at a time; None leaves it to the decoder, which is fast.
+
+    Raises:
+        ValueError, TypeError: If the format, the limit or `read_size` makes no sense.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        spec: Spec | str,
+        *,
+        max_size: int | None = DEFAULT_MAX_SIZE,
+        timeout: float | None = None,
+        read_size: int | None = None,
+    ) -> None:
+        super().__init__(spec, max_size, read_size)
+        self._sock = sock
+        self._tls = ssl is not None and isinstance(sock, ssl.SSLSocket)
+        self._gathers = hasattr(sock, "sendmsg") and not self._tls  # not on Windows
+        self._receiving = threading.Lock()
+        self._sending = threading.Lock()
+        self._exclusive = self._sending if self._tls else nullcontext()  # OpenSSL allows one call at a time
+        self._broken: OSError | None = None  # why nothing can be sent any more
+        self._lost: OSError | None = None  # why the incoming stream will have no clean end
+        self.timeout = timeout
+        sock.setblocking(False)
+
+    @property
+    def sock(self) -> socket.socket:
+        """The socket below. To wake a thread that waits for it: ``sock.shutdown(socket.SHUT_RDWR)``."""
+        return self._sock
+
+    @property
+    def spec(self) -> Spec:
+        """The wire format."""
+        return self._connection.spec
+
+    @property
+    def queued_size(self) -> int:
+        """Bytes that a timeout left unsent, headers included; `flush` sends them."""
+        return self._connection.queued_size
+
+    def recv(self, *, timeout: float | EllipsisType | None = ...) -> bytes | None:
+        """Receive one payload.
+
+        Args:
+            timeout: Seconds that the whole call may take; 0 takes only what is there. Left out, it is `self.timeout`.
+
+        Returns:
+            The payload; None at the end of the stream.
+
+        Raises:
+            TimeoutError: If no payload is complete in time. The part that has come is kept.
+            HeaderError, FrameTooLarge, IncompleteFrame: When every payload before the error is out, and then by every
+                call.
+            OSError: If the connection is lost (``ConnectionResetError``...), in the same way.
+        """
+        return self._receive(self._take, timeout)
+
+    def recv_many(self, *, timeout: float | EllipsisType | None = ...) -> list[bytes]:
+        """Receive the payloads that have come, one at least: waits only if there is none.
+
+        Returns:
+            The payloads in order; an empty list at the end of the stream.
+
+        Raises:
+            TimeoutError, HeaderError, FrameTooLarge, IncompleteFrame, OSError: As `recv`.
+        """
+        return self._receive(self._take_all, timeout)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The payloads up to the end of the stream, each as `recv` returns it."""
+        return iter(self.recv, None)
+
+    def send(self, payload: BytesLike, /, *, timeout: float | EllipsisType | None = ...) -> None:
+        """Send one payload, behind what an earlier call left unsent.
+
+        Args:
+            payload: Any contiguous bytes-like object.
+            timeout: Seconds that the whole call may take. Left out, it is `self.timeout`.
+
+        Raises:
+            TimeoutError: If not all was sent in time. The rest is kept, and goes out first with the next call.
+            FrameTooLarge, ValueError: If the payload cannot be sent (see `Encoder.encode`); nothing was.
+            RuntimeError: After `send_eof`.
+            OSError: If the connection is lost (``BrokenPipeError``, ``ConnectionResetError``...), and then by every
+                call.
+        """
+        with self._sending:
+            self._check_sendable()
+            self._connection.send(payload)
+        self.flush(timeout=timeout)
+
+    def send_many(self, payloads: Iterable[BytesLike], /, *, timeout: float | EllipsisType | None = ...) -> None:
+        """Send many payloads with as few system calls as possible: all of them or, when one is refused, none.
+
+        Raises:
+            TimeoutError, FrameTooLarge, ValueError, RuntimeError, OSError: As `send`.
+        """
+        payloads = list(payloads)  # the caller's code runs before the lock is taken
+        with self._sending:
+            self._check_sendable()
+            self._connection.send_many(payloads)
+        self.flush(timeout=timeout)
+
+    def send_eof(self, *, timeout: float | EllipsisType | None = ...) -> None:
+        """Send what is unsent, then say that nothing more will come: the peer's `recv` returns None. Receiving goes on.
+
+        Raises:
+            NotImplementedError: Over TLS, which cannot end one direction alone in Python (nor can asyncio).
+            TimeoutError, OSError: As `send`; `flush` can finish it.
+        """
+        if self._tls:
+            raise NotImplementedError("a TLS connection cannot be half-closed: close() it")
+        with self._sending:
+            self._connection.send_eof()
+        self.flush(timeout=timeout)
+
+    def flush(self, *, timeout: float | EllipsisType | None = ...) -> None:
+        """Send what an earlier call left unsent, if anything.
+
+        Raises:
+            TimeoutError, OSError: As `send`.
+        """
+        deadline = self._deadline(timeout)
+        while True:
+            with self._sending:
+                event = self._write()
+                if not self._connection.queued_size:
+                    break
+            if not _wait(self._sock.fileno(), event, deadline):
+                raise TimeoutError(f"{self.queued_size} bytes could not be sent in time; flush() sends them")
+        if self._connection.eof_sent:
+            self._half_close()
+
+    def close(self) -> None:
+        """Close the socket. What a timeout left unsent is lost: `flush` comes before. Closing twice is nothing.
+
+        Over TLS the peer is told that this end is meant (``close_notify``), if that can be done at once.
+        """
+        if self._tls:
+            with self._sending, suppress(OSError, ValueError):
+                self._sock.unwrap()  # type: ignore[attr-defined]
+        self._sock.close()
+
+    def fileno(self) -> int:
+        """The descriptor of the socket; -1 once it is closed."""
+        return self._sock.fileno()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<FramedSocket {self.spec.name} over {self._sock!r}>"
+
+    def _receive(self, take: Callable[[], T], timeout: float | EllipsisType | None) -> T:
+        with self._receiving:
+            if not self._complete():
+                self._fill(self._deadline(timeout))
+            return take()
+
+    def _fill(self, deadline: float | None) -> None:
+        while True:
+            event = self._read()
+            if self._complete():
+                return
+            if not _wait(self._sock.fileno(), event, deadline):
+                raise TimeoutError("no payload was complete in time; what has come of it is kept")
+
+    def _read(self) -> int:
+        window = self._connection.get_buffer(self._read_size)
+        with self._exclusive:
+            return self._attempt(READABLE, self._sock.recv_into, window, self._received)
+
+    def _write(self) -> int:
+        buffers = self._connection.data_to_send()
+        if not buffers:
+            return NOTHING
+        if self._gathers:
+            return self._attempt(WRITABLE, self._sock.sendmsg, buffers, self._connection.data_sent)
+        return self._attempt(WRITABLE, self._sock.send, buffers[0], self._connection.data_sent)
+
+    def _attempt(self, event: int, call: Callable[[Any], int], data: object, book: Callable[[int], None]) -> int:
+        """Make a system call; return what it waits for."""
+        try:
+            _book(call, data, book)
+        except (BlockingIOError, InterruptedError):
+            return event
+        except OSError as error:
+            if ssl is not None and isinstance(error, ssl.SSLWantReadError):
+                return READABLE
+            if ssl is not None and isinstance(error, ssl.SSLWantWriteError):
+                return WRITABLE
+            if isinstance(error, TimeoutError):
+                # The system gave the peer up (ETIMEDOUT); to call again would be in vain, unlike after our timeout.
+                error = ConnectionAbortedError(*error.args)
+            if event == WRITABLE:
+                self._broken = error
+            if not isinstance(error, BrokenPipeError):  # which tells nothing of what the peer has sent
+                self._lost = error
+            raise error
+        return NOTHING
+
+    def _check_sendable(self) -> None:
+        """Raise what has ended sending, rather than queue what can never go out."""
+        if self._broken is not None:
+            raise self._broken.with_traceback(None)
+
+    def _received(self, n: int) -> None:
+        # The system tells of a lost connection once, and then of an end that the peer has never sent.
+        if not n and self._lost is not None:
+            raise self._lost.with_traceback(None)
+        super()._received(n)
+
+    def _half_close(self) -> None:
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:  # macOS, where the peer has closed: then it is done
+                raise
+
+    def _deadline(self, timeout: float | EllipsisType | None) -> float | None:
+        if timeout is ...:
+            timeout = self.timeout
+        return None if timeout is None else monotonic() + timeout
+
+
+class FrameReader(_Inbox):
+    r"""Reads frames from a binary file or a pipe.
+
+    >>> from io import BytesIO
+    >>> reader = FrameReader(BytesIO(b"one\ntwo\nthree\n"), "lines")
+    >>> reader.read()
+    b'one'
+    >>> list(reader)
+    [b'two', b'three']
+
+    It reads ahead: what it has taken from the file beyond the last payload is its own, so nobody else can go on reading
+    where it stopped. The offset in an error counts from where it began.
+
+    Args:
+        file: A binary file, buffered or raw, or the descriptor of one. Closed with the reader.
+        spec: A wire format, or its name (see `framewire.spec`).
+        max_size: Most bytes in a payload; 16 MiB unless given, None lifts the limit.
+        read_size: Most bytes to read at a time; None leaves it to the decoder, which is fast.
+
+    Raises:
+        ValueError, TypeError: If the format, the limit or `read_size` makes no sense, or if the file is a text file.
+    """
+
+    def __init__(
+        self,
+        file: BinaryFile | int,
+        spec: Spec | str,
+        *,
+        max_size: int | None = DEFAULT_MAX_SIZE,
+        read_size: int | None = None,
+    ) -> None:
+        super().__init__(spec, max_size, read_size)
+        self._file = _binary(file, "rb", "readinto")
+        # readinto1() of a buffered file returns what has come; readinto() would wait for a full window.
+        self._readinto = getattr(self._file, "readinto1", None) or self._file.readinto
+
+    def read(self) -> bytes | None:
+        """Read one payload.
+
+        Returns:
+            The payload; None at the end of the file.
+
+        Raises:
+            HeaderError, FrameTooLarge, IncompleteFrame: When every payload before the error is out, and then by every
+                call.
+            OSError: If the file cannot be read; BlockingIOError if it does not block and has nothing yet. Nothing is
+                lost.
+        """
+        self._fill()
+        return self._take()
+
+    def read_many(self) -> list[bytes]:
+        """Read at least one payload, and those that came with it.
+
+        Returns:
+            The payloads in order; an empty list at the end of the file.
+
+        Raises:
+            HeaderError, FrameTooLarge, IncompleteFrame, OSError: As `read`.
+        """
+        self._fill()
+        return self._take_all()
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The payloads up to the end of the file, each as `read` returns it."""
+        return iter(self.read, None)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<FrameReader {self._connection.spec.name} over {self._file!r}>"
+
+    def _fill(self) -> None:
+        while not self._complete():
+            if _book(self._readinto, self._connection.get_buffer(self._read_size), self._received) is None:
+                raise BlockingIOError(errno.EAGAIN, "the file has no bytes yet")
+
+
+class FrameWriter:
+    """Writes frames to a binary file or a pipe.
+
+    >>> from io import BytesIO
+    >>> file = BytesIO()
+    >>> writer = FrameWriter(file, "u16be")
+    >>> writer.write(b"hello")
+    >>> writer.write_many([b"wonderful", b"world"])
+    >>> file.getvalue()
+    b'\\x00\\x05hello\\x00\\twonderful\\x00\\x05world'
+
+    Every call hands its frames to the file. A buffered file may keep them until `flush` or `close`; a raw file, or a
+    descriptor, writes them at once: use `write_many` for small ones.
+
+    Args:
+        file: A binary file, buffered or raw, or the descriptor of one. Closed with the writer.
+        spec: A wire format, or its name (see `framewire.spec`).
+        max_size: Most bytes in a payload; 16 MiB unless given, None lifts the limit.
+
+    Raises:
+        ValueError, TypeError: If the format or the limit makes no sense, or if the file is a text file.
+    """
+
+    def __init__(self, file: BinaryFile | int, spec: Spec | str, *, max_size: int | None = DEFAULT_MAX_SIZE) -> None:
+        self._connection = Connection(spec, max_size=max_size)
+        self._file = _binary(file, "wb", "write")
+
+    def write(self, payload: BytesLike, /) -> None:
+        """Write the frame of one payload.
+
+        Raises:
+            FrameTooLarge, ValueError: If the payload cannot be sent (see `Encoder.encode`); nothing is written.
+            OSError: If the file cannot be written; BlockingIOError if it does not block and is full. A raw file, and
+                one that is full, goes on where it stopped with the next call: do not write the payload again.
+        """
+        self._connection.send(payload)
+        self._write()
+
+    def write_many(self, payloads: Iterable[BytesLike], /) -> None:
+        """Write the frames of many payloads: all of them or, when one is refused, none.
+
+        Raises:
+            FrameTooLarge, ValueError, OSError: As `write`.
+        """
+        self._connection.send_many(payloads)
+        self._write()
+
+    def flush(self) -> None:
+        """Write what is unwritten, and let a buffered file write what it keeps."""
+        self._write()
+        self._file.flush()
+
+    def close(self) -> None:
+        """Flush and close the file. If flushing fails it is closed all the same."""
+        try:
+            if not self._file.closed:
+                self.flush()
+        finally:
+            self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<FrameWriter {self._connection.spec.name} over {self._file!r}>"
+
+    def _write(self) -> None:
+        connection = self._connection
+        while connection.queued_size:
+            try:
+                written = _book(self._file.write, connection.data_to_send()[0], connection.data_sent)
+            except BlockingIOError as error:  # from a buffered file, which may have taken a part
+                connection.data_sent(getattr(error, "characters_written", 0))
+                raise
+            if written is None:
+                raise BlockingIOError(errno.EAGAIN, "the file takes no bytes now")
+
+
+def _binary(file: BinaryFile | int, mode: str, method: str) -> Any:
+    if isinstance(file, int):
+        return open(file, mode, buffering=0)
+    if not hasattr(file, method) or hasattr(file, "encoding"):
+        raise TypeError(f"file must be a binary file or a descriptor, not {file!r}")
+    return file
