@@ -9,6 +9,8 @@ b'5         hello'
 """
 
 from ._core import CORE, CORE_ERROR, Decoder, Encoder, Spans
+from .blocking import FramedSocket, FrameReader, FrameWriter, connect
+from .connection import Connection
 from .errors import FrameTooLarge, FramingError, HeaderError, IncompleteFrame
 from .spec import (
     DEFAULT_MAX_SIZE,
@@ -28,11 +30,15 @@ __all__ = [
     "CORE_ERROR",
     "DEFAULT_MAX_SIZE",
     "Ascii",
+    "Connection",
     "Decoder",
     "Delimited",
     "Encoder",
     "FixedSize",
+    "FrameReader",
     "FrameTooLarge",
+    "FrameWriter",
+    "FramedSocket",
     "FramingError",
     "HeaderError",
     "IncompleteFrame",
@@ -43,6 +49,7 @@ __all__ = [
     "Spec",
     "Varint",
     "__version__",
+    "connect",
     "parse_spec",
 ]
 

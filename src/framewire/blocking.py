@@ -17,6 +17,7 @@ import errno
 import os
 import select
 import socket
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -27,11 +28,6 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from .connection import Connection
 from .spec import DEFAULT_MAX_SIZE, Spec
-
-try:
-    import ssl
-except ImportError:  # a Python built without OpenSSL
-    ssl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from types import EllipsisType
@@ -211,6 +207,8 @@ class FramedSocket(_Inbox):
     ) -> None:
         super().__init__(spec, max_size, read_size)
         self._sock = sock
+        # Not imported: it takes longer to load than all of framewire, and whoever made an SSLSocket has loaded it.
+        ssl = sys.modules.get("ssl")
         self._tls = ssl is not None and isinstance(sock, ssl.SSLSocket)
         self._gathers = hasattr(sock, "sendmsg") and not self._tls  # not on Windows
         self._receiving = threading.Lock()
@@ -386,6 +384,7 @@ class FramedSocket(_Inbox):
         except (BlockingIOError, InterruptedError):
             return event
         except OSError as error:
+            ssl = sys.modules.get("ssl")
             if ssl is not None and isinstance(error, ssl.SSLWantReadError):
                 return READABLE
             if ssl is not None and isinstance(error, ssl.SSLWantWriteError):

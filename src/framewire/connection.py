@@ -21,6 +21,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from ._core import Decoder, Encoder
+from ._wire import flat
 from .errors import FramingError
 from .spec import DEFAULT_MAX_SIZE, Spec
 
@@ -168,15 +169,15 @@ class Connection:
     def send_many(self, payloads: Iterable[BytesLike], /) -> None:
         """Queue the frames of many payloads: as `send` for each, but all of them or, when one is refused, none."""
         encoder = self._writable()
-        payloads = list(payloads)
+        items = [flat(payload) for payload in payloads]
         parts: list[BytesLike] = []
         begin = 0
-        for i, payload in enumerate(payloads):
-            if type(payload) is bytes and len(payload) >= LARGE_SIZE:
-                parts.append(encoder.encode_many(payloads[begin:i]))
+        for i, payload in enumerate(items):
+            if len(payload) >= LARGE_SIZE:
+                parts.append(encoder.encode_many(items[begin:i]))
                 parts += encoder.encode_parts(payload)
                 begin = i + 1
-        parts.append(encoder.encode_many(payloads[begin:] if begin else payloads))
+        parts.append(encoder.encode_many(items[begin:] if begin else items))
         self._put(parts)
 
     def send_eof(self) -> None:
