@@ -374,7 +374,7 @@ cdef class Decoder:
                 return self.take(<const uint8_t *>PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk))
             PyObject_GetBuffer(chunk, &view, PyBUF_SIMPLE)
             try:
-                return self.take(<const uint8_t *>view.buf, view.len)
+                return self.take(start_of(&view), view.len)
             finally:
                 PyBuffer_Release(&view)
         finally:
@@ -996,9 +996,9 @@ cdef class Encoder:
         else:
             PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
             try:
-                header = self.header_size(<const uint8_t *>view.buf, view.len)
+                header = self.header_size(start_of(&view), view.len)
                 if header >= 0:
-                    return self.frame(<const uint8_t *>view.buf, view.len, header)
+                    return self.frame(start_of(&view), view.len, header)
             finally:
                 PyBuffer_Release(&view)
         return self.reference.encode(payload)
@@ -1048,12 +1048,12 @@ cdef class Encoder:
             PyObject_GetBuffer(buffer, &target, PyBUF_SIMPLE)
             try:
                 at = PyNumber_AsSsize_t(offset, NULL)
-                header = self.header_size(<const uint8_t *>source.buf, source.len)
+                header = self.header_size(start_of(&source), source.len)
                 if header >= 0 and not target.readonly:
                     size = header + source.len + self.tail_size()
                     if 0 <= at <= target.len - size:
                         # The payload first: it may lie in the same buffer.
-                        memmove(<uint8_t *>target.buf + at + header, source.buf, source.len)
+                        memmove(<uint8_t *>target.buf + at + header, start_of(&source), source.len)
                         fw_write_around(&self.format, <uint8_t *>target.buf + at, header, source.len)
                         return size
             finally:
@@ -1146,6 +1146,11 @@ cdef class Encoder:
 
 def _encoder(kind, spec, max_size):
     return kind(spec, max_size=max_size)
+
+
+cdef inline const uint8_t *start_of(const Py_buffer *view) noexcept:
+    """An empty buffer may lie nowhere, where C allows not even a copy of no bytes."""
+    return <const uint8_t *>view.buf if view.len else <const uint8_t *>b""
 
 
 cdef inline object steal(PyObject *owned):

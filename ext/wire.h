@@ -580,7 +580,8 @@ static inline void fw_write_header(const fw_format *f, uint8_t *p, ptrdiff_t hea
 FW_INLINE void fw_write_around(const fw_format *f, uint8_t *frame, ptrdiff_t header, ptrdiff_t size)
 {
     fw_write_header(f, frame, header, (uint64_t)size);
-    memcpy(frame + header + size, f->writes.bytes, (size_t)f->writes.size);
+    if (f->writes.size)
+        memcpy(frame + header + size, f->writes.bytes, (size_t)f->writes.size);
 }
 
 /* `count` frames, one behind the other. */
