@@ -24,7 +24,6 @@ from libc.string cimport memcpy, memmove, memset
 
 from wire cimport *
 
-from array import array
 from operator import index
 
 from framewire._core_py import Encoder as Reference
@@ -78,6 +77,7 @@ cdef enum:
     HEADER_ROOM = 24  # enough for every header but that of a LengthField with a large offset
     SEAM_ROOM = 512  # two delimiters
     SHORT_BODY = 256
+    AHEAD = 8  # payloads that are asked for before they are written
 
 cdef enum:  # the gate of a decoder; 0 is open
     BUSY = 1
@@ -130,6 +130,7 @@ cdef class Decoder:
     cdef object _error
     cdef int64_t received  # bytes of the stream so far
     cdef int64_t frame_offset  # where in the stream the unfinished frame begins
+    cdef Py_ssize_t guess  # payloads that the last feed_spans() found
     cdef int64_t moved  # bytes copied so far: the tests count them
     # The unfinished frame.
     cdef uint8_t *header  # what has come of its header
@@ -463,7 +464,7 @@ cdef class Decoder:
     cdef Spans take_spans(self, bytes chunk):
         """As `take`, for places."""
         cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(chunk)
-        cdef Py_ssize_t size = PyBytes_GET_SIZE(chunk), pos, scanned = 0
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(chunk), pos, guess, scanned = 0
         cdef int status = FW_MORE
         cdef PyObject *first = NULL
         cdef Spans spans = new_spans(b"")
@@ -479,7 +480,10 @@ cdef class Decoder:
                 chunk, self.rejoined = self.rejoined, None
                 data, size = <const uint8_t *>PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk)
             spans.owner = chunk
-            spans.find(&self.format, &pos, &scanned, &status)
+            # As many as the last time, and some more; at first for short frames.
+            guess = min(self.guess + self.guess // 8 if self.guess else size // 32, size // 16) + 16
+            spans.find(&self.format, guess, &pos, &scanned, &status)
+            self.guess = spans.count
             self.frame_offset = self.received - size + pos
             self.settle(status, data + pos, size - pos, scanned - pos)
         self.gate &= ~TORN
@@ -579,7 +583,7 @@ cdef class Decoder:
                     PyList_SET_ITEM(payloads, 0, first)
                     count = 1
             for i in range(n):
-                payload = PyBytes_FromStringAndSize(<const char *>data + starts[i], <Py_ssize_t>lengths[i])
+                payload = new_bytes(data + starts[i], <Py_ssize_t>lengths[i])
                 if payload is NULL:
                     Py_DECREF(payloads)
                     raise MemoryError()
@@ -806,12 +810,12 @@ cdef class Spans:
 
     cdef bytes carried
     cdef bytes owner
-    cdef bytes starts  # int64_t each
-    cdef bytes sizes
+    cdef bytes places  # int64_t: `room` offsets, of which `count` are used, then as many lengths
+    cdef Py_ssize_t room
     cdef Py_ssize_t count  # without `carried`
 
     def __cinit__(self):
-        self.owner = self.starts = self.sizes = b""
+        self.owner = self.places = b""
 
     def __init__(self):
         raise TypeError("Spans are made by Decoder.feed_spans()")
@@ -826,19 +830,19 @@ cdef class Spans:
     def offsets(self):
         """Where each payload begins in `data`: 64-bit integers (format ``q``), read-only."""
         self.join()
-        return memoryview(self.starts).cast("q")
+        return memoryview(self.places)[: 8 * self.count].cast("q")
 
     @property
     def lengths(self):
         """How many bytes each payload has: 64-bit integers (format ``q``), read-only."""
         self.join()
-        return memoryview(self.sizes).cast("q")
+        return memoryview(self.places)[8 * self.room : 8 * (self.room + self.count)].cast("q")
 
     def tolist(self):
         """Every payload as ``bytes`` of its own."""
-        cdef const char *data = PyBytes_AS_STRING(self.owner)
-        cdef const int64_t *starts = <const int64_t *>PyBytes_AS_STRING(self.starts)
-        cdef const int64_t *sizes = <const int64_t *>PyBytes_AS_STRING(self.sizes)
+        cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(self.owner)
+        cdef const int64_t *starts = self.starts()
+        cdef const int64_t *sizes = starts + self.room
         cdef Py_ssize_t i, first = self.carried is not None
         cdef PyObject *payloads = PyList_New(first + self.count)
         cdef PyObject *payload
@@ -848,7 +852,7 @@ cdef class Spans:
             Py_INCREF(<PyObject *>self.carried)
             PyList_SET_ITEM(payloads, 0, <PyObject *>self.carried)
         for i in range(self.count):
-            payload = PyBytes_FromStringAndSize(data + starts[i], <Py_ssize_t>sizes[i])
+            payload = new_bytes(data + starts[i], <Py_ssize_t>sizes[i])
             if payload is NULL:
                 Py_DECREF(payloads)
                 raise MemoryError()
@@ -862,14 +866,12 @@ cdef class Spans:
         """One payload as a read-only view, or the spans of a slice."""
         cdef Py_ssize_t i, count
         cdef const int64_t *starts
-        cdef const int64_t *sizes
         cdef Spans spans
         if isinstance(key, slice):
-            self.join()
+            offsets, lengths = self.offsets[key], self.lengths[key]
             spans = new_spans(self.owner)
-            spans.starts = self.offsets[key].tobytes()
-            spans.sizes = self.lengths[key].tobytes()
-            spans.count = len(spans.starts) // sizeof(int64_t)
+            spans.places = offsets.tobytes() + lengths.tobytes()
+            spans.count = spans.room = len(offsets)
             return spans
         i = PyNumber_AsSsize_t(key, <void *>IndexError)
         count = self.count + (self.carried is not None)
@@ -881,74 +883,67 @@ cdef class Spans:
             if i == 0:
                 return memoryview(self.carried)
             i -= 1
-        starts = <const int64_t *>PyBytes_AS_STRING(self.starts)
-        sizes = <const int64_t *>PyBytes_AS_STRING(self.sizes)
-        return memoryview(self.owner)[starts[i] : starts[i] + sizes[i]]
+        starts = self.starts()
+        return memoryview(self.owner)[starts[i] : starts[i] + starts[self.room + i]]
 
     def __iter__(self):
         for i in range(len(self)):
             yield self[i]
 
     def __repr__(self):
-        size = sum(memoryview(self.sizes).cast("q")) + len(self.carried or b"")
-        return f"<Spans of {len(self)} payloads, {size} bytes>"
+        size = sum(memoryview(self.places)[8 * self.room : 8 * (self.room + self.count)].cast("q"))
+        return f"<Spans of {len(self)} payloads, {size + len(self.carried or b'')} bytes>"
 
-    cdef int find(self, const fw_format *wire, Py_ssize_t *pos, Py_ssize_t *scanned, int *status) except -1:
-        """Fill in the places of what stands whole in the owner."""
+    cdef int64_t *starts(self) noexcept:
+        return <int64_t *>PyBytes_AS_STRING(self.places)
+
+    cdef int find(
+        self, const fw_format *wire, Py_ssize_t guess, Py_ssize_t *pos, Py_ssize_t *scanned, int *status
+    ) except -1:
+        """Fill in the places of what stands whole in the owner: about `guess` payloads."""
         cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(self.owner)
-        cdef Py_ssize_t size = PyBytes_GET_SIZE(self.owner), begin = pos[0], count, room
-        cdef int64_t starts[BATCH]
-        cdef int64_t sizes[BATCH]
-        cdef PyObject *all_starts = NULL
-        cdef PyObject *all_sizes = NULL
-        count = room = fw_scan(wire, data, size, pos, scanned, starts, sizes, BATCH, status)
-        try:
-            if status[0] == FW_FULL:
-                room += room_for(size - pos[0], pos[0] - begin, count)
-            resize_places(&all_starts, room)
-            resize_places(&all_sizes, room)
-            memcpy(bytes_data(all_starts), starts, count * sizeof(int64_t))
-            memcpy(bytes_data(all_sizes), sizes, count * sizeof(int64_t))
-            while status[0] == FW_FULL:
-                count += fw_scan(
-                    wire,
-                    data,
-                    size,
-                    pos,
-                    scanned,
-                    <int64_t *>bytes_data(all_starts) + count,
-                    <int64_t *>bytes_data(all_sizes) + count,
-                    room - count,
-                    status,
-                )
-                if status[0] == FW_FULL:
-                    room += room_for(size - pos[0], pos[0] - begin, count)
-                    resize_places(&all_starts, room)
-                    resize_places(&all_sizes, room)
-            resize_places(&all_starts, count)
-            resize_places(&all_sizes, count)
-        except MemoryError:
-            Py_XDECREF(all_starts)
-            Py_XDECREF(all_sizes)
-            raise
-        self.starts = <bytes>steal(all_starts)
-        self.sizes = <bytes>steal(all_sizes)
-        self.count = count
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(self.owner), begin = pos[0]
+        cdef int64_t *starts
+        self.make_room(guess)
+        while True:
+            starts = self.starts() + self.count
+            self.count += fw_scan(
+                wire, data, size, pos, scanned, starts, starts + self.room, self.room - self.count, status
+            )
+            if status[0] != FW_FULL:
+                return 0
+            self.make_room(self.count + room_for(size - pos[0], pos[0] - begin, self.count))
+
+    cdef int make_room(self, Py_ssize_t room) except -1:
+        """Only before anybody has seen the places."""
+        cdef bytes places = <bytes>steal(PyBytes_FromStringAndSize(NULL, 2 * room * sizeof(int64_t)))
+        cdef int64_t *starts = <int64_t *>PyBytes_AS_STRING(places)
+        memcpy(starts, self.starts(), self.count * sizeof(int64_t))
+        memcpy(starts + room, self.starts() + self.room, self.count * sizeof(int64_t))
+        self.places = places
+        self.room = room
         return 0
 
     cdef int join(self) except -1:
         cdef Py_ssize_t i, shift
-        cdef int64_t *moved
+        cdef int64_t *starts
+        cdef int64_t *sizes
+        cdef bytes places
         if self.carried is not None:
             shift = len(self.carried)
+            places = <bytes>steal(PyBytes_FromStringAndSize(NULL, 2 * (self.count + 1) * sizeof(int64_t)))
+            starts = <int64_t *>PyBytes_AS_STRING(places)
+            sizes = starts + self.count + 1
+            starts[0] = 0
+            sizes[0] = shift
+            for i in range(self.count):
+                starts[i + 1] = self.starts()[i] + shift
+                sizes[i + 1] = self.starts()[self.room + i]
             self.owner = self.carried + self.owner
-            self.starts = bytes(sizeof(int64_t)) + self.starts
-            self.sizes = array("q", [shift]).tobytes() + self.sizes
-            self.carried = None
+            self.places = places
             self.count += 1
-            moved = <int64_t *>PyBytes_AS_STRING(self.starts)  # made above, and nobody else's yet
-            for i in range(1, self.count):
-                moved[i] += shift
+            self.room = self.count
+            self.carried = None
         return 0
 
 
@@ -1099,40 +1094,45 @@ cdef class Encoder:
 
     @cython.final
     cdef bint join(self, list items, PyObject **result) except -1:
-        """Write the frames of `items`, a batch at a time: how large they are, then what they are, while the batch is in
-        the caches. False if one of them is not plainly in order."""
-        cdef const uint8_t *payloads[BATCH]
-        cdef Py_ssize_t sizes[BATCH]
-        cdef Py_ssize_t count = len(items), done = 0, n, i, header, total, at = 0, capacity = 0
+        """Write the frames of `items`. False if one of them is not plainly in order."""
+        cdef Py_ssize_t count = len(items), i, header, size, at = 0, capacity = 0
         cdef Py_ssize_t tail = self.tail_size()
+        # The common case needs no choice for each frame.
+        cdef bint plain = self.format.kind == FW_LENGTH_FIELD and self.format.plain and self.format.width == 4
         cdef PyObject *frames = NULL
         cdef PyObject *item
+        cdef uint8_t *to = NULL
         try:
-            while done < count:
-                n = min(count - done, BATCH)
-                total = 0
-                for i in range(n):
-                    item = PyList_GET_ITEM(items, done + i)
-                    if not bytes_check_exact(item):
-                        return False
-                    payloads[i] = <const uint8_t *>bytes_data(item)
-                    sizes[i] = bytes_size(item)
-                    header = self.header_size(payloads[i], sizes[i])
-                    if header < 0:
-                        return False
-                    total += header + sizes[i] + tail
-                done += n
-                if total > capacity - at:
-                    # As much as all would take, were they like these.
-                    capacity = at + total + total * (count - done) // n
+            for i in range(count):
+                item = PyList_GET_ITEM(items, i)
+                if i + AHEAD < count:
+                    FW_PREFETCH(PyList_GET_ITEM(items, i + AHEAD))
+                if not bytes_check_exact(item):
+                    return False
+                size = bytes_size(item)
+                if plain:
+                    header = 4 if <uint64_t>size <= self.format.limit else -1
+                else:
+                    header = self.header_size(<const uint8_t *>bytes_data(item), size)
+                if header < 0:
+                    return False
+                size += header + tail
+                if size > capacity - at:
+                    # As much as all would take, were they like those so far.
+                    capacity = at + size + (at + size) * (count - i - 1) // (i + 1)
                     if frames is NULL:
                         frames = PyBytes_FromStringAndSize(NULL, capacity)
                     else:
                         _PyBytes_Resize(&frames, capacity)
                     if frames is NULL:
                         raise MemoryError()
-                fw_join(&self.format, payloads, sizes, n, <uint8_t *>bytes_data(frames) + at)
-                at += total
+                    to = <uint8_t *>bytes_data(frames)
+                if plain:
+                    fw_store(to + at, 4, self.format.little, size - 4)
+                else:
+                    fw_write_around(&self.format, to + at, header, size - header - tail)
+                fw_copy(to + at + header, <const uint8_t *>bytes_data(item), size - header - tail)
+                at += size
             if frames is NULL:
                 frames = PyBytes_FromStringAndSize(NULL, 0)
             elif at < capacity and _PyBytes_Resize(&frames, at) < 0:
@@ -1151,6 +1151,17 @@ def _encoder(kind, spec, max_size):
 cdef inline const uint8_t *start_of(const Py_buffer *view) noexcept:
     """An empty buffer may lie nowhere, where C allows not even a copy of no bytes."""
     return <const uint8_t *>view.buf if view.len else <const uint8_t *>b""
+
+
+cdef inline PyObject *new_bytes(const uint8_t *data, Py_ssize_t size) noexcept:
+    """``bytes`` with these bytes, a new reference; NULL without memory (and then an exception is set)."""
+    cdef PyObject *made
+    if size < 8 or size > 64:  # fw_copy has nothing to save there, and the shortest are shared
+        return PyBytes_FromStringAndSize(<const char *>data, size)
+    made = PyBytes_FromStringAndSize(NULL, size)
+    if made is not NULL:
+        fw_copy(<uint8_t *>bytes_data(made), data, size)
+    return made
 
 
 cdef inline object steal(PyObject *owned):
@@ -1208,16 +1219,6 @@ cdef Py_ssize_t room_for_payload(Py_ssize_t size, Py_ssize_t needed) noexcept:
     while size > WINDOW_SIZE and (size + 1) // 2 >= needed:
         size = (size + 1) // 2
     return size
-
-
-cdef int resize_places(PyObject **places, Py_ssize_t count) except -1:
-    if places[0] is NULL:
-        places[0] = PyBytes_FromStringAndSize(NULL, count * sizeof(int64_t))
-    else:
-        _PyBytes_Resize(places, count * sizeof(int64_t))
-    if places[0] is NULL:
-        raise MemoryError()
-    return 0
 
 
 cdef int set_format(fw_format *wire, spec, limit) except -1:

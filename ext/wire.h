@@ -402,20 +402,27 @@ static inline ptrdiff_t fw_walk_delimited(
     return n;
 }
 
-/* The walk from header to header. With `read` and `trailer` known to the compiler, one tight loop a format. */
+/* The walk from header to header. With `read` and the rest known to the compiler, one tight loop a format. `alike`: a
+ * header of so many bytes is compared with the last one; 0: that is not worth it. */
 FW_INLINE ptrdiff_t fw_walk(
-    fw_reader read, int stripped, int trailer, const fw_format *FW_RESTRICT f, const uint8_t *FW_RESTRICT data,
+    fw_reader read, size_t alike, int stripped, int trailer, const fw_format *FW_RESTRICT f, const uint8_t *FW_RESTRICT data,
     ptrdiff_t size, ptrdiff_t *FW_RESTRICT pos, int64_t *FW_RESTRICT starts, int64_t *FW_RESTRICT lengths,
     ptrdiff_t room, int *FW_RESTRICT status)
 {
-    size_t at = (size_t)*pos, end = (size_t)size, header = 0;
+    size_t at = (size_t)*pos, before = at, end = (size_t)size, header = 0;
     uint64_t body = 0;
     ptrdiff_t n = 0;
     int now = FW_FULL;
     while (n < room) {
-        now = read(f, data + at, end - at, &header, &body);
-        if (FW_UNLIKELY(now != FW_OK))
-            break;
+        /* Where frames are alike, the processor guesses that this header is the last one again and goes ahead; else it has
+         * to read each before it knows where the next is, which for digits is long. (For binary lengths a wrong guess
+         * costs more than a right one saves.) */
+        if (!(alike && header == alike && end - at >= alike && memcmp(data + at, data + before, alike) == 0)) {
+            now = read(f, data + at, end - at, &header, &body);
+            if (FW_UNLIKELY(now != FW_OK))
+                break;
+        }
+        before = at;
         size_t rest = end - at - header;
         if (FW_UNLIKELY(trailer ? body >= rest : body > rest)) {
             now = FW_MORE;
@@ -448,51 +455,70 @@ static inline ptrdiff_t fw_scan(
     const fw_format *f, const uint8_t *data, ptrdiff_t size, ptrdiff_t *pos, ptrdiff_t *scanned, int64_t *starts,
     int64_t *lengths, ptrdiff_t room, int *status)
 {
-#define FW_WALK(READ, STRIPPED, TRAILER)                                                                               \
-    return fw_walk(READ, STRIPPED, TRAILER, f, data, size, pos, starts, lengths, room, status)
+#define FW_WALK(READ, ALIKE, STRIPPED, TRAILER)                                                                        \
+    return fw_walk(READ, ALIKE, STRIPPED, TRAILER, f, data, size, pos, starts, lengths, room, status)
     switch (f->kind) {
     case FW_DELIMITED:
         return fw_walk_delimited(f, data, size, 0, pos, scanned, starts, lengths, room, status);
     case FW_ASCII:
         if (f->width == 10 && f->align == '<')
-            FW_WALK(fw_read_ascii10, 0, 0);
-        FW_WALK(fw_read_ascii, 0, 0);
+            FW_WALK(fw_read_ascii10, 10, 0, 0);
+        FW_WALK(fw_read_ascii, 0, 0, 0);
     case FW_VARINT:
-        FW_WALK(fw_read_varint, 0, 0);
+        FW_WALK(fw_read_varint, 0, 0, 0);
     case FW_NETSTRING:
-        FW_WALK(fw_read_netstring, 0, 1);
+        FW_WALK(fw_read_netstring, 0, 0, 1);
     case FW_FIXED_SIZE:
-        FW_WALK(fw_read_fixed_size, 0, 0);
+        FW_WALK(fw_read_fixed_size, 0, 0, 0);
     case FW_MULTIPROCESSING:
-        FW_WALK(fw_read_multiprocessing, 0, 0);
+        FW_WALK(fw_read_multiprocessing, 0, 0, 0);
     default:
         if (f->strip >= 0)
-            FW_WALK(fw_read_length_field, 1, 0);
+            FW_WALK(fw_read_length_field, 0, 1, 0);
         if (!f->plain)
-            FW_WALK(fw_read_length_field, 0, 0);
+            FW_WALK(fw_read_length_field, 0, 0, 0);
         switch (f->width * 2 + f->little) {
         case 2:
-            FW_WALK(fw_read8, 0, 0);
+            FW_WALK(fw_read8, 0, 0, 0);
         case 4:
-            FW_WALK(fw_read16be, 0, 0);
+            FW_WALK(fw_read16be, 0, 0, 0);
         case 5:
-            FW_WALK(fw_read16le, 0, 0);
+            FW_WALK(fw_read16le, 0, 0, 0);
         case 8:
-            FW_WALK(fw_read32be, 0, 0);
+            FW_WALK(fw_read32be, 0, 0, 0);
         case 9:
-            FW_WALK(fw_read32le, 0, 0);
+            FW_WALK(fw_read32le, 0, 0, 0);
         case 16:
-            FW_WALK(fw_read64be, 0, 0);
+            FW_WALK(fw_read64be, 0, 0, 0);
         case 17:
-            FW_WALK(fw_read64le, 0, 0);
+            FW_WALK(fw_read64le, 0, 0, 0);
         default:
-            FW_WALK(fw_read_length_field, 0, 0);
+            FW_WALK(fw_read_length_field, 0, 0, 0);
         }
     }
 #undef FW_WALK
 }
 
 /* Writing */
+
+/* memcpy, without a call for the sizes that most messages have. */
+FW_INLINE void fw_copy(uint8_t *to, const uint8_t *from, size_t size)
+{
+    if (size > 64 || size < 8)
+        memcpy(to, from, size);
+    else if (size <= 16) {   /* two moves that overlap */
+        memcpy(to, from, 8);
+        memcpy(to + size - 8, from + size - 8, 8);
+    }
+    else if (size <= 32) {
+        memcpy(to, from, 16);
+        memcpy(to + size - 16, from + size - 16, 16);
+    }
+    else {
+        memcpy(to, from, 32);
+        memcpy(to + size - 32, from + size - 32, 32);
+    }
+}
 
 /* Bytes in the header of a payload of `size` bytes, or -1 if no such payload can be sent. */
 static inline ptrdiff_t fw_header_size(const fw_format *f, uint64_t size)
@@ -520,16 +546,6 @@ static inline ptrdiff_t fw_header_size(const fw_format *f, uint64_t size)
     default:
         return 0;
     }
-}
-
-FW_INLINE void fw_copy(uint8_t *to, const uint8_t *from, size_t size)
-{
-    if (size >= 16 && size <= 32) {   /* two overlapping moves, without a call */
-        memcpy(to, from, 16);
-        memcpy(to + size - 16, from + size - 16, 16);
-    }
-    else
-        memcpy(to, from, size);
 }
 
 /* The header of a payload of `size` bytes, in the `header` bytes that fw_header_size() gave. */
@@ -582,27 +598,6 @@ FW_INLINE void fw_write_around(const fw_format *f, uint8_t *frame, ptrdiff_t hea
     fw_write_header(f, frame, header, (uint64_t)size);
     if (f->writes.size)
         memcpy(frame + header + size, f->writes.bytes, (size_t)f->writes.size);
-}
-
-/* `count` frames, one behind the other. */
-static inline void fw_join(
-    const fw_format *f, const uint8_t *const *payloads, const ptrdiff_t *sizes, ptrdiff_t count, uint8_t *to)
-{
-    if (f->kind == FW_LENGTH_FIELD && f->plain && f->width == 4) {   /* the common case, without a choice a frame */
-        int little = f->little;
-        for (ptrdiff_t i = 0; i < count; i++) {
-            fw_store(to, 4, little, (uint64_t)sizes[i]);
-            fw_copy(to + 4, payloads[i], (size_t)sizes[i]);
-            to += 4 + sizes[i];
-        }
-        return;
-    }
-    for (ptrdiff_t i = 0; i < count; i++) {
-        ptrdiff_t header = fw_header_size(f, (uint64_t)sizes[i]);
-        fw_write_around(f, to, header, sizes[i]);
-        fw_copy(to + header, payloads[i], (size_t)sizes[i]);
-        to += header + sizes[i] + f->writes.size;
-    }
 }
 
 #endif

@@ -33,5 +33,6 @@ cdef extern from "wire.h" nogil:
     Py_ssize_t fw_header_size(const fw_format *, uint64_t size)
     void fw_write_header(const fw_format *, uint8_t *, Py_ssize_t header, uint64_t size)
     void fw_write_around(const fw_format *, uint8_t *frame, Py_ssize_t header, Py_ssize_t size)
-    void fw_join(
-        const fw_format *, const uint8_t *const *payloads, const Py_ssize_t *sizes, Py_ssize_t count, uint8_t *to)
+    void fw_copy(uint8_t *to, const uint8_t *source, size_t size)
+    void fw_store(uint8_t *to, int width, int little, uint64_t value)
+    void FW_PREFETCH(const void *)
