@@ -51,6 +51,7 @@ cdef extern from "Python.h":
     void PyList_SET_ITEM(PyObject *, Py_ssize_t, PyObject *)
     int PyList_Append(PyObject *, PyObject *) except -1
     void Py_SET_SIZE(PyObject *, Py_ssize_t)
+    Py_ssize_t Py_REFCNT(PyObject *)
     void Py_INCREF(PyObject *)
     void Py_DECREF(PyObject *)
     void Py_XDECREF(PyObject *)
@@ -61,14 +62,13 @@ cdef extern from "Python.h":
 
 cdef extern from *:
     """
-    /* Without the lock of the interpreter a reference count is no proof. */
     #ifdef Py_GIL_DISABLED
-    #define fw_is_ours_alone(op) ((void)(op), 0)
+    #define FW_ONE_THREAD 0
     #else
-    #define fw_is_ours_alone(op) (Py_REFCNT(op) == 1)
+    #define FW_ONE_THREAD 1   /* at a time: a reference count is a proof */
     #endif
     """
-    bint fw_is_ours_alone(PyObject *)
+    bint FW_ONE_THREAD
 
 cdef enum:
     BATCH = 256  # places found before objects are made of them: 4 KiB of stack
@@ -838,6 +838,7 @@ cdef class Spans:
         self.join()
         return memoryview(self.places)[8 * self.room : 8 * (self.room + self.count)].cast("q")
 
+    @cython.critical_section
     def tolist(self):
         """Every payload as ``bytes`` of its own."""
         cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(self.owner)
@@ -874,17 +875,18 @@ cdef class Spans:
             spans.count = spans.room = len(offsets)
             return spans
         i = PyNumber_AsSsize_t(key, <void *>IndexError)
-        count = self.count + (self.carried is not None)
-        if i < 0:
-            i += count
-        if not 0 <= i < count:
-            raise IndexError(f"index {key} is out of range for {count} spans")
-        if self.carried is not None:
-            if i == 0:
-                return memoryview(self.carried)
-            i -= 1
-        starts = self.starts()
-        return memoryview(self.owner)[starts[i] : starts[i] + starts[self.room + i]]
+        with cython.critical_section(self):
+            count = self.count + (self.carried is not None)
+            if i < 0:
+                i += count
+            if 0 <= i < count:
+                if self.carried is not None:
+                    if i == 0:
+                        return memoryview(self.carried)
+                    i -= 1
+                starts = self.starts()
+                return memoryview(self.owner)[starts[i] : starts[i] + starts[self.room + i]]
+        raise IndexError(f"index {key} is out of range for {count} spans")
 
     def __iter__(self):
         for i in range(len(self)):
@@ -924,7 +926,9 @@ cdef class Spans:
         self.room = room
         return 0
 
+    @cython.critical_section
     cdef int join(self) except -1:
+        """Put `carried` in front of the rest; nothing changes after that."""
         cdef Py_ssize_t i, shift
         cdef int64_t *starts
         cdef int64_t *sizes
@@ -1180,7 +1184,9 @@ cdef inline list nothing():
     """An empty list. The one given out last is given out again if nobody has kept it (``zip`` does the same with its
     tuples): to make and free a list would be half of the cost of a short call."""
     global spare
-    if not fw_is_ours_alone(<PyObject *>spare) or len(spare):
+    if not FW_ONE_THREAD:
+        return []
+    if Py_REFCNT(<PyObject *>spare) != 1 or len(spare):
         spare = []
     return spare
 
