@@ -168,7 +168,6 @@ cdef class Decoder:
                 raise MemoryError()
         self._spec = spec
         self._max_size = max_size
-        self.format.least = max(fw_header_missing(&self.format, 0), 1)
         self.gate = 0
 
     def __dealloc__(self):
@@ -233,10 +232,9 @@ cdef class Decoder:
     def _moved(self):
         return self.moved
 
-    @cython.critical_section
     def feed(self, chunk, /):
         """Take a chunk of the stream; return the payloads that it completes."""
-        if PyBytes_CheckExact(chunk) and PyBytes_GET_SIZE(chunk) < self.quick:
+        if FW_ONE_THREAD and PyBytes_CheckExact(chunk) and PyBytes_GET_SIZE(chunk) < self.quick:
             self.extend(<const uint8_t *>PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk))
             return nothing()
         return self.feed_any(chunk)
@@ -367,6 +365,7 @@ cdef class Decoder:
         return f"Decoder({self._spec!r}, max_size={self._max_size})"
 
     @cython.final
+    @cython.critical_section
     cdef list feed_any(self, chunk):
         cdef Py_buffer view
         self.enter()
@@ -422,7 +421,7 @@ cdef class Decoder:
     @cython.final
     cdef inline void extend(self, const uint8_t *data, Py_ssize_t size) noexcept:
         """`size` < `quick` more bytes of the payload on its way."""
-        memcpy(bytes_data(self.body) + self.body_have, data, size)
+        fw_copy(<uint8_t *>bytes_data(self.body) + self.body_have, data, size)
         self.body_have += size
         self.missing -= size
         self.quick -= size
@@ -433,6 +432,8 @@ cdef class Decoder:
     cdef list take(self, const uint8_t *data, Py_ssize_t size):
         """Run a chunk through the three steps; return the payloads."""
         cdef Py_ssize_t pos, scanned = 0
+        cdef size_t header = 0
+        cdef uint64_t body = 0
         cdef int status = FW_MORE
         cdef PyObject *first = NULL
         cdef list payloads
@@ -444,17 +445,16 @@ cdef class Decoder:
         pos = self.resume(data, size, &first)
         if pos < 0:
             payloads = nothing()
-        elif first is not NULL and size - pos < self.format.least and self.rejoined is None:
-            self.frame_offset = self.received - (size - pos)
+        elif first is not NULL and pos == size and self.rejoined is None:
             payloads = only(first)
-            self.settle(FW_MORE, data + pos, size - pos, 0)
+            self.frame_offset = self.received
         else:
             if self.rejoined is not None:
                 chunk, self.rejoined = self.rejoined, None
                 data, size = <const uint8_t *>PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk)
-            payloads = self.cut(data, size, &pos, &scanned, &status, first)
+            payloads = self.cut(data, size, &pos, &scanned, &header, &body, &status, first)
             self.frame_offset = self.received - size + pos
-            self.settle(status, data + pos, size - pos, scanned - pos)
+            self.settle(status, header, body, data + pos, size - pos, scanned - pos)
         self.gate &= ~TORN
         if self.gate & FAILED and not payloads:
             self.raise_error()
@@ -465,6 +465,8 @@ cdef class Decoder:
         """As `take`, for places."""
         cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(chunk)
         cdef Py_ssize_t size = PyBytes_GET_SIZE(chunk), pos, guess, scanned = 0
+        cdef size_t header = 0
+        cdef uint64_t body = 0
         cdef int status = FW_MORE
         cdef PyObject *first = NULL
         cdef Spans spans = new_spans(b"")
@@ -482,10 +484,10 @@ cdef class Decoder:
             spans.owner = chunk
             # As many as the last time, and some more; at first for short frames.
             guess = min(self.guess + self.guess // 8 if self.guess else size // 32, size // 16) + 16
-            spans.find(&self.format, guess, &pos, &scanned, &status)
+            spans.find(&self.format, guess, &pos, &scanned, &header, &body, &status)
             self.guess = spans.count
             self.frame_offset = self.received - size + pos
-            self.settle(status, data + pos, size - pos, scanned - pos)
+            self.settle(status, header, body, data + pos, size - pos, scanned - pos)
         self.gate &= ~TORN
         if self.gate & FAILED and not len(spans):
             self.raise_error()
@@ -561,7 +563,15 @@ cdef class Decoder:
 
     @cython.final
     cdef list cut(
-        self, const uint8_t *data, Py_ssize_t size, Py_ssize_t *pos, Py_ssize_t *scanned, int *status, PyObject *first
+        self,
+        const uint8_t *data,
+        Py_ssize_t size,
+        Py_ssize_t *pos,
+        Py_ssize_t *scanned,
+        size_t *header,
+        uint64_t *body,
+        int *status,
+        PyObject *first,
     ):
         """The payloads that stand whole in the chunk, behind `first` (a reference that it steals, or NULL)."""
         cdef int64_t starts[BATCH]
@@ -570,7 +580,7 @@ cdef class Decoder:
         cdef PyObject *payloads = NULL
         cdef PyObject *payload
         while True:
-            n = fw_scan(&self.format, data, size, pos, scanned, starts, lengths, BATCH, status)
+            n = fw_scan(&self.format, data, size, pos, scanned, starts, lengths, BATCH, header, body, status)
             if payloads is NULL:
                 room = n + (first is not NULL)
                 if status[0] == FW_FULL:
@@ -616,48 +626,46 @@ cdef class Decoder:
         ):
             payloads.append(stowed[start : start + length])
         self.frame_offset = base + pos
-        self.settle(status, <const uint8_t *>PyBytes_AS_STRING(stowed) + pos, size - pos, scanned - pos)
+        self.settle(status, 0, 0, <const uint8_t *>PyBytes_AS_STRING(stowed) + pos, size - pos, scanned - pos)
         return 0
 
     @cython.final
-    cdef int settle(self, int status, const uint8_t *data, Py_ssize_t size, Py_ssize_t scanned) except -1:
+    cdef int settle(
+        self, int status, size_t header, uint64_t body, const uint8_t *data, Py_ssize_t size, Py_ssize_t scanned
+    ) except -1:
         """What is left of a chunk begins a frame that it does not finish: keep it; or one that is not allowed."""
-        cdef size_t header
-        cdef uint64_t body
-        if status != FW_MORE:
-            if status == FW_BAD:
-                self.refuse(status, data[: min(size, <Py_ssize_t>self.format.header_size + HEAD_SIZE)])
-            elif status == FW_BAD_TRAILER:
-                fw_read(&self.format, data, size, &header, &body)
-                self.refuse(status, data[: min(HEAD_SIZE, <Py_ssize_t>(header + body) + 1)], body)
-            else:
-                self.refuse(status, data[: min(size, HEAD_SIZE)])
-        elif not size:
-            pass
-        elif self.format.kind == FW_DELIMITED:
-            self.body_size = -1
-            self.new_body(room_for_payload(-1, size))
-            self.append(data, size)
-            self.scanned = scanned
-        elif fw_read(&self.format, data, size, &header, &body) == FW_MORE:
-            memcpy(self.header, data, size)
-            self.header_have = size
-            self.moved += size
-        else:
-            memcpy(self.header, data, header)
+        if not size:
+            return 0
+        if status == FW_REST:
+            fw_copy(self.header, data, header)
             self.begin(header, body)
             self.fill(data + header, size - <Py_ssize_t>header)
+        elif status == FW_BAD:
+            self.refuse(status, data[: min(size, <Py_ssize_t>self.format.header_size + HEAD_SIZE)])
+        elif status == FW_BAD_TRAILER:
+            self.refuse(status, data[: min(HEAD_SIZE, <Py_ssize_t>(header + body) + 1)], body)
+        elif status == FW_NO_DELIMITER:
+            self.refuse(status, data[: min(size, HEAD_SIZE)])
+        elif self.format.kind == FW_DELIMITED:
+            self.body_size = -1
+            self.new_body()
+            self.append(data, size)
+            self.scanned = scanned
+        else:
+            fw_copy(self.header, data, size)
+            self.header_have = size
+            self.moved += size
         return 0
 
     @cython.final
     cdef int begin(self, Py_ssize_t header, uint64_t body) except -1:
-        """The header is whole: make room for what has come of the payload."""
+        """The header is whole: what follows belongs to the payload."""
         cdef Py_ssize_t strip = header if self.format.strip < 0 else self.format.strip
         cdef Py_ssize_t size = header + <Py_ssize_t>body - strip
         cdef Py_ssize_t kept = max(header - strip, 0)
         self.header_have = header
         self.body_size = size
-        self.new_body(room_for_payload(size, kept))
+        self.new_body()
         self.missing = <Py_ssize_t>body + self.format.trailer
         self.skip = max(strip - header, 0)
         if kept:
@@ -689,12 +697,13 @@ cdef class Decoder:
         return 0
 
     @cython.final
-    cdef int new_body(self, Py_ssize_t capacity) except -1:
-        self.body = PyBytes_FromStringAndSize(NULL, capacity)
+    cdef int new_body(self) except -1:
+        """A payload of which nothing has come: nothing is reserved for it before its first byte."""
+        self.body = PyBytes_FromStringAndSize(NULL, 0)
         if self.body is NULL:
             raise MemoryError()
         self.body_have = 0
-        self.body_capacity = capacity
+        self.body_capacity = 0
         return 0
 
     @cython.final
@@ -702,7 +711,7 @@ cdef class Decoder:
         """Append to the payload on its way."""
         if size > self.body_capacity - self.body_have:
             self.reserve(self.body_have + size)
-        memcpy(bytes_data(self.body) + self.body_have, data, size)
+        fw_copy(<uint8_t *>bytes_data(self.body) + self.body_have, data, size)
         self.body_have += size
         self.moved += size
         return 0
@@ -900,7 +909,14 @@ cdef class Spans:
         return <int64_t *>PyBytes_AS_STRING(self.places)
 
     cdef int find(
-        self, const fw_format *wire, Py_ssize_t guess, Py_ssize_t *pos, Py_ssize_t *scanned, int *status
+        self,
+        const fw_format *wire,
+        Py_ssize_t guess,
+        Py_ssize_t *pos,
+        Py_ssize_t *scanned,
+        size_t *header,
+        uint64_t *body,
+        int *status,
     ) except -1:
         """Fill in the places of what stands whole in the owner: about `guess` payloads."""
         cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(self.owner)
@@ -910,7 +926,17 @@ cdef class Spans:
         while True:
             starts = self.starts() + self.count
             self.count += fw_scan(
-                wire, data, size, pos, scanned, starts, starts + self.room, self.room - self.count, status
+                wire,
+                data,
+                size,
+                pos,
+                scanned,
+                starts,
+                starts + self.room,
+                self.room - self.count,
+                header,
+                body,
+                status,
             )
             if status[0] != FW_FULL:
                 return 0
@@ -1212,7 +1238,7 @@ cdef _Window new_scratch():
     return window
 
 
-cdef Py_ssize_t room_for(Py_ssize_t rest, Py_ssize_t done, Py_ssize_t count) noexcept:
+cdef inline Py_ssize_t room_for(Py_ssize_t rest, Py_ssize_t done, Py_ssize_t count) noexcept:
     """How many frames the rest of a chunk holds if they are like those found so far; never more memory than bytes."""
     return min(rest // max(done // count, 1), rest // <Py_ssize_t>sizeof(int64_t)) + BATCH
 

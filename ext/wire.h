@@ -32,7 +32,8 @@
 
 enum fw_status {
     FW_OK,
-    FW_MORE,          /* what is there begins a frame, and does not finish it */
+    FW_MORE,          /* what is there begins a frame, and not even its header is whole */
+    FW_REST,          /* what is there begins a frame, and its header is whole */
     FW_FULL,          /* there is no room for another place */
     FW_BAD,           /* a header that is not allowed, or over the limit */
     FW_BAD_TRAILER,   /* a netstring without its comma */
@@ -67,7 +68,6 @@ typedef struct {
     uint64_t plus, minus;   /* adjust, as two unsigned numbers; plus <= limit */
     size_t offset;          /* bytes before a binary length */
     size_t header_size;     /* bytes to the end of a binary length; bytes that are enough for any header */
-    ptrdiff_t least;        /* no frame has fewer bytes */
     ptrdiff_t strip;        /* leading bytes that are not part of the payload; -1: the header */
     size_t size;            /* of every frame, where that is fixed */
     fw_delimiter *delimiters;   /* longest first */
@@ -407,7 +407,7 @@ static inline ptrdiff_t fw_walk_delimited(
 FW_INLINE ptrdiff_t fw_walk(
     fw_reader read, size_t alike, int stripped, int trailer, const fw_format *FW_RESTRICT f, const uint8_t *FW_RESTRICT data,
     ptrdiff_t size, ptrdiff_t *FW_RESTRICT pos, int64_t *FW_RESTRICT starts, int64_t *FW_RESTRICT lengths,
-    ptrdiff_t room, int *FW_RESTRICT status)
+    ptrdiff_t room, size_t *FW_RESTRICT header_size, uint64_t *FW_RESTRICT body_size, int *FW_RESTRICT status)
 {
     size_t at = (size_t)*pos, before = at, end = (size_t)size, header = 0;
     uint64_t body = 0;
@@ -425,7 +425,7 @@ FW_INLINE ptrdiff_t fw_walk(
         before = at;
         size_t rest = end - at - header;
         if (FW_UNLIKELY(trailer ? body >= rest : body > rest)) {
-            now = FW_MORE;
+            now = FW_REST;
             break;
         }
         size_t stop = at + header + (size_t)body;
@@ -444,19 +444,23 @@ FW_INLINE ptrdiff_t fw_walk(
         now = FW_FULL;
     }
     *pos = (ptrdiff_t)at;
+    *header_size = header;
+    *body_size = body;
     *status = now;
     return n;
 }
 
 /* Where the payloads lie that stand whole in data[*pos:size], `room` of them at most: how many. *pos is moved to the
- * first frame that is not whole (or not allowed, or for which there was no room), *status says which of these, and
- * *scanned up to where that frame was searched for its delimiter. */
+ * first frame that is not whole (or not allowed, or for which there was no room), *status says which of these, *header
+ * and *body are its sizes if it has a header that is whole, and *scanned is up to where it was searched for its
+ * delimiter. */
 static inline ptrdiff_t fw_scan(
     const fw_format *f, const uint8_t *data, ptrdiff_t size, ptrdiff_t *pos, ptrdiff_t *scanned, int64_t *starts,
-    int64_t *lengths, ptrdiff_t room, int *status)
+    int64_t *lengths, ptrdiff_t room, size_t *header, uint64_t *body, int *status)
 {
 #define FW_WALK(READ, ALIKE, STRIPPED, TRAILER)                                                                        \
-    return fw_walk(READ, ALIKE, STRIPPED, TRAILER, f, data, size, pos, starts, lengths, room, status)
+    return fw_walk(READ, ALIKE, STRIPPED, TRAILER, f, data, size, pos, starts, lengths, room, header, body, \
+                   status)
     switch (f->kind) {
     case FW_DELIMITED:
         return fw_walk_delimited(f, data, size, 0, pos, scanned, starts, lengths, room, status);
@@ -501,23 +505,24 @@ static inline ptrdiff_t fw_scan(
 
 /* Writing */
 
-/* memcpy, without a call for the sizes that most messages have. */
+/* memcpy, without a call for the sizes that most messages have: by moves that overlap. */
 FW_INLINE void fw_copy(uint8_t *to, const uint8_t *from, size_t size)
 {
-    if (size > 64 || size < 8)
+#define FW_TWICE(N) (memcpy(to, from, (N)), memcpy(to + size - (N), from + size - (N), (N)))
+    if (size > 64)
         memcpy(to, from, size);
-    else if (size <= 16) {   /* two moves that overlap */
-        memcpy(to, from, 8);
-        memcpy(to + size - 8, from + size - 8, 8);
-    }
-    else if (size <= 32) {
-        memcpy(to, from, 16);
-        memcpy(to + size - 16, from + size - 16, 16);
-    }
-    else {
-        memcpy(to, from, 32);
-        memcpy(to + size - 32, from + size - 32, 32);
-    }
+    else if (size > 32)
+        FW_TWICE(32);
+    else if (size > 16)
+        FW_TWICE(16);
+    else if (size >= 8)
+        FW_TWICE(8);
+    else if (size >= 4)
+        FW_TWICE(4);
+    else
+        while (size--)
+            *to++ = *from++;
+#undef FW_TWICE
 }
 
 /* Bytes in the header of a payload of `size` bytes, or -1 if no such payload can be sent. */
