@@ -120,7 +120,26 @@ cdef class _Window:
 
 
 cdef class Decoder:
-    """Turns a stream of bytes into payloads. As ``framewire._core_py.Decoder``, which documents it."""
+    r"""Turns a stream of bytes into payloads.
+
+    >>> decoder = Decoder("ascii10")
+    >>> decoder.feed(b"5         hello6         wor")
+    [b'hello']
+    >>> decoder.feed(b"ld!")
+    [b'world!']
+
+    The result is the same for every chunking. When a header is bad, the payloads before it come out first; then every
+    call raises the same error, and `error` shows it at once. A decoder is for one thread at a time, and a call from
+    inside one of its own calls is a `RuntimeError`.
+
+    Args:
+        spec: A wire format, or its name (see `framewire.spec`).
+        max_size: Most bytes that may follow a header, checked on the header; most bytes before a delimiter.
+            16 MiB unless given; None lifts the limit.
+
+    Raises:
+        ValueError, TypeError: If the format or the limit makes no sense.
+    """
 
     cdef object __weakref__
     cdef fw_format format
@@ -233,7 +252,18 @@ cdef class Decoder:
         return self.moved
 
     def feed(self, chunk, /):
-        """Take a chunk of the stream; return the payloads that it completes."""
+        """Take a chunk of the stream; return the payloads that it completes.
+
+        Args:
+            chunk: Any contiguous bytes-like object, of any size. It is not kept.
+
+        Returns:
+            The payloads in order, often none. Each is a ``bytes`` of its own.
+
+        Raises:
+            HeaderError, FrameTooLarge: When every payload before the bad header is out.
+            RuntimeError: After `feed_eof`.
+        """
         if FW_ONE_THREAD and PyBytes_CheckExact(chunk) and PyBytes_GET_SIZE(chunk) < self.quick:
             self.extend(<const uint8_t *>PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk))
             return nothing()
@@ -241,7 +271,21 @@ cdef class Decoder:
 
     @cython.critical_section
     def get_buffer(self, hint=-1):
-        """Lend a window to receive into; `buffer_updated` takes it back."""
+        """Lend a window to receive into: ``n = sock.recv_into(decoder.get_buffer())``, then `buffer_updated`.
+
+        A payload over 64 KiB is received where its final ``bytes`` will be. `buffer_updated` takes the window back and
+        releases it; a slice of it that is kept costs a copy, and never changes a payload. The names and rules are those
+        of ``asyncio.BufferedProtocol``.
+
+        Args:
+            hint: Most bytes wanted; -1 leaves the size to the decoder.
+
+        Returns:
+            A writable ``memoryview``, never empty, valid until the next call of any method.
+
+        Raises:
+            HeaderError, FrameTooLarge, RuntimeError: As `feed`.
+        """
         cdef Py_ssize_t wanted, start = 0
         cdef _Window window
         self.enter()
@@ -271,7 +315,12 @@ cdef class Decoder:
 
     @cython.critical_section
     def buffer_updated(self, n, /):
-        """Say that `n` bytes were received into the window; return the payloads that they complete."""
+        """Say that `n` bytes were received into the window; return the payloads that they complete.
+
+        Raises:
+            ValueError: If `n` is negative or more than the window holds; the window stays lent.
+            HeaderError, FrameTooLarge, RuntimeError: As `feed`; RuntimeError if no window is lent.
+        """
         cdef Py_ssize_t size
         cdef _Window scratch
         cdef PyObject *payload = NULL
@@ -302,7 +351,14 @@ cdef class Decoder:
 
     @cython.critical_section
     def feed_spans(self, chunk, /):
-        """Take a chunk of the stream; return where the payloads lie that it completes."""
+        """Take a chunk of the stream; return where the payloads lie that it completes.
+
+        As `feed`, but with no object for each payload. The spans lie over `chunk` itself if it is ``bytes``, which they
+        keep alive, else over a copy of it.
+
+        Raises:
+            HeaderError, FrameTooLarge, RuntimeError: As `feed`.
+        """
         cdef Py_buffer view
         self.enter()
         try:
@@ -320,7 +376,16 @@ cdef class Decoder:
 
     @cython.critical_section
     def feed_eof(self):
-        """Say that the stream has ended; return the payloads that only the end completes."""
+        r"""Say that the stream has ended.
+
+        Returns:
+            The payloads that only the end completes: none, except for `Delimited` where one delimiter begins another
+            (``\r`` at the end, which might have become ``\r\n``). After such payloads look at `error`, or call again.
+
+        Raises:
+            IncompleteFrame: If the stream ended inside a frame.
+            HeaderError, FrameTooLarge: As `feed`.
+        """
         cdef list payloads = []
         if self.gate == ENDED:
             return payloads
@@ -814,7 +879,15 @@ cdef class Decoder:
 cdef class Spans:
     """Where payloads lie: offsets and lengths over one owner, with no object for each payload.
 
-    As ``framewire._core_py.Spans``, which documents it.
+    >>> spans = Decoder("u8").feed_spans(b"\x03one\x03two")
+    >>> len(spans), bytes(spans[1]), spans.tolist()
+    (2, b'two', [b'one', b'two'])
+    >>> spans.offsets.tolist(), spans.lengths.tolist()
+    ([1, 5], [3, 3])
+
+    Made by `Decoder.feed_spans`. It owns its memory (the chunk, if that was ``bytes``), and so does each view of it.
+    A payload that began in an earlier chunk stands first. It is joined with the rest only when `data` or `offsets` is
+    first read, so that indexing, iteration and `tolist` never copy the chunk.
     """
 
     cdef bytes carried
@@ -978,7 +1051,26 @@ cdef class Spans:
 
 
 cdef class Encoder:
-    """Turns payloads into frames. As ``framewire._core_py.Encoder``, which documents it."""
+    r"""Turns payloads into frames. It keeps nothing from one call to the next.
+
+    >>> encoder = Encoder("ascii10")
+    >>> encoder.encode(b"hello")
+    b'5         hello'
+    >>> encoder.encode_many([b"one", b"two"])
+    b'3         one3         two'
+
+    A payload is any contiguous bytes-like object; encode text first, the length counts bytes. What a decoder of the
+    same format and limit would not give back is refused, and then nothing is written.
+
+    Args:
+        spec: A wire format, or its name (see `framewire.spec`).
+        max_size: Most bytes in a payload (that follow the header, where ``adjust`` is in use). 16 MiB unless given;
+            None leaves the limit to the format.
+
+    Raises:
+        ValueError, TypeError: If the format or the limit makes no sense, or if the format cannot be written: a
+            `LengthField` whose ``strip`` is not its header, or a first delimiter that begins another.
+    """
 
     cdef object __weakref__
     cdef fw_format format
@@ -1009,7 +1101,12 @@ cdef class Encoder:
         return self._max_size
 
     def encode(self, payload, /):
-        """The frame of one payload."""
+        """The frame of one payload.
+
+        Raises:
+            FrameTooLarge: If the payload is over the limit, or over what the length field can hold.
+            ValueError: If the format cannot carry this payload (a delimiter in it, a size other than the fixed one).
+        """
         cdef Py_buffer view
         cdef Py_ssize_t header
         cdef PyObject *frame
@@ -1029,7 +1126,11 @@ cdef class Encoder:
         return self.reference.encode(payload)
 
     def encode_many(self, payloads, /):
-        """The frames of many payloads, one behind the other in one ``bytes``."""
+        """The frames of many payloads, one behind the other in one ``bytes``.
+
+        Raises:
+            FrameTooLarge, ValueError: As `encode`, for the first payload that cannot be sent; nothing is written.
+        """
         cdef PyObject *frames = NULL
         cdef list items
         self.check()
@@ -1051,7 +1152,12 @@ cdef class Encoder:
         return b"".join([self.encode(item) for item in items])
 
     def encode_parts(self, payload, /):
-        """The frame in parts, for ``sock.sendmsg(parts)``: a large payload is never copied."""
+        """The frame in parts, for ``sock.sendmsg(parts)``: a large payload is never copied.
+
+        Returns:
+            The header and the payload: the very object, which must not change until it is sent. `Netstring` and
+            `Delimited` have a third part behind the payload. Empty parts are left out, but never the payload.
+        """
         cdef Py_ssize_t header
         cdef bytes head
         self.check()
@@ -1064,7 +1170,17 @@ cdef class Encoder:
         return self.reference.encode_parts(payload)
 
     def encode_into(self, payload, buffer, offset=0):
-        """Write the frame of one payload into `buffer` at `offset`; return the bytes written."""
+        """Write the frame of one payload into `buffer` at `offset`.
+
+        The payload may lie in the same buffer: put it where it will stand, behind the header, and nothing moves.
+
+        Returns:
+            The bytes written.
+
+        Raises:
+            ValueError: If the frame does not fit, or as `encode`; nothing is written.
+            BufferError: If `buffer` is read-only.
+        """
         cdef Py_buffer source, target
         cdef Py_ssize_t header, size, at
         self.check()

@@ -448,7 +448,7 @@ class Decoder:
         self._fill(data, pos + found[0])
 
     def _begin(self, header: bytes, header_size: int, size: int) -> None:
-        """The header is whole: make room for what has come of the payload."""
+        """The header is whole: what follows belongs to the payload."""
         strip = header_size if self._format.strip is None else self._format.strip
         self._header = bytearray(header)
         self._missing = size + len(self._format.trailer)
