@@ -83,7 +83,7 @@ cdef enum:  # the gate of a decoder; 0 is open
     BUSY = 1
     FAILED = 2
     ENDED = 4
-    TORN = 8
+    TORN = 8  # a call did not come to its end
 
 cdef Py_ssize_t HEAD_SIZE = _HEAD_SIZE
 
@@ -207,6 +207,9 @@ cdef class Decoder:
     cdef void drop(self) noexcept:
         """Forget the unfinished frame."""
         cdef PyObject *body = self.body
+        if self.lease is not None:
+            self.lease.detach()
+            self.lease = None
         self.header_have = 0
         self.body = NULL
         self.body_have = 0
@@ -291,6 +294,7 @@ cdef class Decoder:
         self.enter()
         try:
             wanted = PyNumber_AsSsize_t(hint, NULL)
+            self.gate |= TORN
             self.take_back()
             if self.body is not NULL and self.body_have < self.body_size and self.body_size > WINDOW_SIZE and not self.skip:
                 if self.body_have == self.body_capacity:
@@ -309,6 +313,7 @@ cdef class Decoder:
             self.view_size = window.size
             self.view_direct = window is self.lease
             self.view = PyMemoryView_FromObject(window)
+            self.gate &= ~TORN
             return self.view
         finally:
             self.leave()
@@ -331,16 +336,19 @@ cdef class Decoder:
                 raise RuntimeError("buffer_updated() without a window: call get_buffer() first")
             if not 0 <= size <= self.view_size:
                 raise ValueError(f"n={index(n)} bytes cannot have come into a window of {self.view_size} bytes")
+            self.gate |= TORN
             if self.view_direct:
                 self.received += size
                 self.body_have += size
                 self.missing -= size
                 self.take_back()
-                if self.missing:
-                    return nothing()
-                self.finish(&payload)
-                self.frame_offset = self.received
-                return only(payload)
+                payloads = nothing()
+                if not self.missing:
+                    self.finish(&payload)
+                    self.frame_offset = self.received
+                    payloads = only(payload)
+                self.gate &= ~TORN
+                return payloads
             scratch = self.scratch
             self.take_back()
             if size < self.view_size:
@@ -391,10 +399,12 @@ cdef class Decoder:
             return payloads
         self.enter()
         try:
+            self.gate |= TORN
             self.take_back()
             self.scratch = None
             if self.format.kind == FW_DELIMITED and self.body is not NULL:
                 self.cut_final(payloads)
+            self.gate &= ~TORN
             if not self.gate & FAILED:
                 self.gate |= ENDED
                 if self.received != self.frame_offset:
@@ -1264,8 +1274,9 @@ cdef class Encoder:
                     return False
                 size += header + tail
                 if size > capacity - at:
-                    # As much as all would take, were they like those so far.
-                    capacity = at + size + (at + size) * (count - i - 1) // (i + 1)
+                    # As much as all would take, were they like those so far; but the first may be the largest.
+                    capacity = at + size
+                    capacity += min(capacity // (i + 1) * (count - i - 1), 8 * capacity + WINDOW_SIZE)
                     if frames is NULL:
                         frames = PyBytes_FromStringAndSize(NULL, capacity)
                     else:
@@ -1326,11 +1337,13 @@ cdef inline list nothing():
     """An empty list. The one given out last is given out again if nobody has kept it (``zip`` does the same with its
     tuples): to make and free a list would be half of the cost of a short call."""
     global spare
-    if not FW_ONE_THREAD:
-        return []
-    if Py_REFCNT(<PyObject *>spare) != 1 or len(spare):
-        spare = []
-    return spare
+    cdef list given
+    if FW_ONE_THREAD and Py_REFCNT(<PyObject *>spare) == 1 and not len(spare):
+        return spare
+    given = []
+    if FW_ONE_THREAD:
+        spare = given
+    return given
 
 
 cdef list only(PyObject *payload):
