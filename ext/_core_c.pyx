@@ -284,7 +284,7 @@ cdef class Decoder:
             hint: Most bytes wanted; -1 leaves the size to the decoder.
 
         Returns:
-            A writable ``memoryview``, never empty, valid until the next call of any method.
+            A writable ``memoryview``, never empty, valid until the next call of any method. Its content is undefined.
 
         Raises:
             HeaderError, FrameTooLarge, RuntimeError: As `feed`.

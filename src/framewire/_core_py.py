@@ -179,7 +179,7 @@ class Decoder:
             hint: Most bytes wanted; -1 leaves the size to the decoder.
 
         Returns:
-            A writable ``memoryview``, never empty, valid until the next call of any method.
+            A writable ``memoryview``, never empty, valid until the next call of any method. Its content is undefined.
 
         Raises:
             HeaderError, FrameTooLarge, RuntimeError: As `feed`.

@@ -1,0 +1,40 @@
+"""One suite for both cores.
+
+``FRAMEWIRE_EXPECT`` says what this installation must have: ``compiled`` (the default) makes the suite fail where the
+compiled core is missing; ``pure`` leaves it out, and `test_layers.py` checks that it is indeed not in use.
+``FRAMEWIRE_EXAMPLES=N`` makes the random tests N times as long and truly random; a failure prints how to repeat it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from types import ModuleType
+
+import pytest
+from hypothesis import settings
+
+EXPECT = os.environ.get("FRAMEWIRE_EXPECT", "compiled")
+if EXPECT not in ("compiled", "pure"):
+    raise pytest.UsageError(f"FRAMEWIRE_EXPECT must be 'compiled' or 'pure', not {EXPECT!r}")
+
+CORES = ["py"] if EXPECT == "pure" else ["c", "py"]
+
+collect_ignore = ["test_twins.py"] if EXPECT == "pure" else []  # it needs two
+
+EXAMPLES = int(os.environ.get("FRAMEWIRE_EXAMPLES", "1"))
+settings.register_profile(
+    "framewire",
+    max_examples=100 * EXAMPLES,
+    derandomize=EXAMPLES == 1,
+    deadline=None,  # no timed test
+    database=None,
+    print_blob=True,
+)
+settings.load_profile("framewire")
+
+
+@pytest.fixture(scope="session", params=CORES)
+def core(request: pytest.FixtureRequest) -> ModuleType:
+    """The module of one core: Decoder, Encoder, Spans."""
+    return importlib.import_module(f"framewire._core_{request.param}")
