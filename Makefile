@@ -1,0 +1,78 @@
+# The contributor's table of contents; "make help" prints it.
+#
+# Every recipe works in a virtual environment of its own, made from $(PYTHON), and against the installed package, never
+# against src. A stamp file in the environment remembers that what is installed there is what stands in the sources.
+
+PYTHON ?= python3
+ARGS ?=#                  more arguments for pytest: make test ARGS="-k chunking -x"
+
+VENV := .venv
+SOURCES := pyproject.toml setup.py MANIFEST.in $(wildcard src/framewire/*.py src/framewire/*/*.py ext/*)
+PIP_INSTALL = $(@D)/bin/python -m pip install --quiet --disable-pip-version-check
+
+# Neither the sources nor another choice of core may reach what is tested.
+unexport PYTHONPATH PYTHONHOME FRAMEWIRE_CORE FRAMEWIRE_PURE FRAMEWIRE_DEBUG FRAMEWIRE_SANITIZE
+
+.PHONY: help demo test lint sanitize bench bench-smoke clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/installed ## a server, a client that reads it 16 bytes at a time, and how fast that is
+	$(VENV)/bin/python examples/demo.py
+
+test: $(VENV)/testable ## the whole suite on both cores, then what uses the core in force on the pure one
+	$(VENV)/bin/framewire --version
+	FRAMEWIRE_EXPECT=compiled $(VENV)/bin/python -m pytest $(ARGS)
+	FRAMEWIRE_EXPECT=pure FRAMEWIRE_CORE=py $(VENV)/bin/python -m pytest -m "not build" \
+		--ignore=tests/test_core.py --ignore=tests/test_hostile.py $(ARGS)
+
+lint: .venv-lint/installed ## ruff and mypy --strict
+	.venv-lint/bin/ruff check
+	.venv-lint/bin/ruff format --check
+	.venv-lint/bin/mypy
+
+sanitize: .venv-sanitize/testable ## the compiled core's tests under the address and undefined-behaviour sanitizers
+	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc FRAMEWIRE_EXPECT=compiled \
+	.venv-sanitize/bin/python -m pytest -p no:cacheprovider --capture=sys -m "not build" -k "not [py" $(ARGS)
+
+bench: .venv-bench/benchable ## every ratio, beside the limit of the machine and other libraries: some minutes, 3 GB
+	.venv-bench/bin/python bench/report.py $(ARGS)
+
+bench-smoke: .venv-bench/benchable ## the benchmarks, small and untimed: do they run, and agree?
+	FRAMEWIRE_BENCH_SCALE=0.001 .venv-bench/bin/python -m pytest -q --benchmark-disable bench/bench_core.py $(ARGS)
+
+clean: ## remove what the recipes made
+	rm -rf .venv .venv-* build bench/build dist src/*.egg-info .benchmarks .hypothesis .*_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# The environments.
+
+%/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "make: framewire needs Python 3.10 or newer: make PYTHON=python3.13 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || \
+		{ echo "make: $(PYTHON) cannot make virtual environments (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv $*
+
+%/installed: $(SOURCES) | %/pyvenv.cfg
+	FRAMEWIRE_REQUIRE_EXT=1 $(PIP_INSTALL) .
+	@touch $@
+
+# Separate from "installed", which it names only for its extra: the demo needs no test tools.
+%/testable: %/installed
+	$(PIP_INSTALL) 'framewire[test]'
+	@touch $@
+
+%/benchable: %/installed
+	$(PIP_INSTALL) 'framewire[test,bench]'
+	@touch $@
+
+.venv-lint/installed: pyproject.toml | .venv-lint/pyvenv.cfg
+	FRAMEWIRE_PURE=1 $(PIP_INSTALL) '.[lint]'
+	@touch $@
+
+.venv-sanitize/installed: export FRAMEWIRE_SANITIZE = 1
+
+.PRECIOUS: %/pyvenv.cfg %/installed %/testable %/benchable
