@@ -24,7 +24,7 @@ import re
 HEAD_SIZE = 16
 """How many of a frame's first bytes an error keeps."""
 
-_LOOKS = [
+_PROTOCOLS = [
     (rb"(?:GET|POST|PUT|HEAD|DELETE|OPTIONS|PATCH|CONNECT|TRACE) ", "an HTTP request"),  # RFC 9110, section 9.3
     (rb"PRI \* HTTP/2", "an HTTP/2 connection preface"),  # RFC 9113, section 3.4
     (rb"HTTP/\d", "an HTTP response"),
@@ -33,15 +33,16 @@ _LOOKS = [
     (rb"SSH-\d", "an SSH banner"),  # RFC 4253, section 4.2
     (rb"PROXY |\r\n\r\n\0\r\nQUIT\n", "a PROXY protocol header"),
     (rb"\x1f\x8b", "gzip data"),  # RFC 1952
+]
+_FRAMINGS = [
     (rb"\d{1,9}:.", "a netstring"),
     (rb"\d{1,9} {2,}", "a decimal header padded with spaces, such as ascii10"),
     (rb" {2,}\d", "a decimal header padded with spaces on the left"),
     (rb"0{2,}\d*[^\d.]", "a decimal header padded with zeros"),
     (rb"\0{2,3}[^\0]", "a big-endian length field of four bytes"),
     (rb"[^\0].?\0{2,3}.", "a little-endian length field of four bytes"),
+    (rb"[\t\r\n\x20-\x7e]{4,}\Z", "text"),
 ]
-_LOOKS_LIKE = [(re.compile(pattern, re.DOTALL), what) for pattern, what in _LOOKS]
-_TEXT = re.compile(rb"[\t\r\n\x20-\x7e]{4,}")
 
 
 def looks_like(head: bytes) -> str | None:
@@ -56,12 +57,11 @@ def looks_like(head: bytes) -> str | None:
     >>> looks_like(b"Hello there")
     'text'
     """
-    for pattern, what in _LOOKS_LIKE:
-        if pattern.match(head):
-            return what
-    if _TEXT.fullmatch(head):
-        return "text"
-    return None
+    return _first_match(_PROTOCOLS + _FRAMINGS, head)
+
+
+def _first_match(looks: list[tuple[bytes, str]], head: bytes) -> str | None:
+    return next((what for pattern, what in looks if re.match(pattern, head, re.DOTALL)), None)
 
 
 class FramingError(Exception):
@@ -142,6 +142,11 @@ class IncompleteFrame(FramingError, EOFError):
         missing: Bytes that were still to come in that part, as far as the format tells; None if it cannot be known.
         offset, head, looks_like: As in `FramingError`.
     """
+
+    @property
+    def looks_like(self) -> str | None:
+        """Only another protocol: its own framing was right as far as it went."""
+        return _first_match(_PROTOCOLS, self.head)
 
     def __init__(
         self, part: str, received: int, missing: int | None, offset: int | None = None, head: bytes = b""
