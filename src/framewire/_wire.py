@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .errors import HEAD_SIZE, FrameTooLarge, HeaderError
@@ -233,15 +234,15 @@ class LengthFieldFormat(Format):
         if self.plain is None or self.limit < end:
             return super().cut(data, pos, payloads)
         unpack, width, append = self.plain.unpack_from, self.size, payloads.append
-        last = end - width
-        while pos <= last:
-            (size,) = unpack(data, pos)
-            start = pos + width
-            stop = start + size
-            if stop > end:
-                break
-            append(data[start:stop])
-            pos = stop
+        with suppress(struct.error):  # where not even a header is left
+            while True:
+                (size,) = unpack(data, pos)
+                start = pos + width
+                stop = start + size
+                if stop > end:
+                    break
+                append(data[start:stop])
+                pos = stop
         return pos, pos
 
     def prefix(self, payload: bytes | memoryview) -> bytes:
