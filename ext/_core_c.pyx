@@ -59,6 +59,7 @@ cdef extern from "Python.h":
     bint bytes_check_exact "PyBytes_CheckExact"(PyObject *)
     Py_ssize_t bytes_size "PyBytes_GET_SIZE"(PyObject *)
     Py_ssize_t PyNumber_AsSsize_t(object, void *) except? -1
+    const Py_ssize_t PY_SSIZE_T_MAX
 
 cdef extern from *:
     """
@@ -194,14 +195,6 @@ cdef class Decoder:
         if self.header is not self.header_room:
             PyMem_Free(self.header)
         free_format(&self.format)
-
-    @cython.final
-    cdef void clear(self) noexcept:
-        self.received = 0
-        self.frame_offset = 0
-        self._error = None
-        self.gate = 0
-        self.drop()
 
     @cython.final
     cdef void drop(self) noexcept:
@@ -419,10 +412,17 @@ cdef class Decoder:
     def reset(self):
         """Begin a new stream: forget what was received, the error and the end."""
         if self.gate & BUSY:
-            self.enter()
-        self.take_back()
+            self.refuse_entry()
+        self.gate |= BUSY
+        # Code of others may run when these go (a callback of a weak reference, the locals of a traceback): at the end.
+        view, self.view = self.view, None
+        error, self._error = self._error, None
+        release(view)
+        self.drop()
         self.scratch = None
-        self.clear()
+        self.received = 0
+        self.frame_offset = 0
+        self.gate = 0
 
     def __sizeof__(self):
         """Bytes of memory in use, what is reserved for frames included."""
@@ -473,6 +473,8 @@ cdef class Decoder:
 
     @cython.final
     cdef int refuse_entry(self) except -1:
+        if self._spec is None:
+            raise RuntimeError("the Decoder was not initialised")
         if self.gate & BUSY:
             raise RuntimeError("a call from inside a call of the same decoder, or from another thread")
         self.raise_error()
@@ -482,8 +484,8 @@ cdef class Decoder:
     cdef int check_torn(self) except -1:
         """A call that ran out of memory has lost bytes: to go on would be to be wrong about the next boundary."""
         if self.gate & TORN and not self.gate & BUSY:
-            self.gate &= ~TORN
             self.fail(MemoryError("out of memory inside a frame; the rest of the stream is lost"))
+            self.gate &= ~TORN
         return 0
 
     @cython.final
@@ -513,9 +515,9 @@ cdef class Decoder:
         cdef PyObject *first = NULL
         cdef list payloads
         cdef bytes chunk
+        self.gate |= TORN
         if self.view is not None:
             self.take_back()
-        self.gate |= TORN
         self.received += size
         pos = self.resume(data, size, &first)
         if pos < 0:
@@ -545,9 +547,9 @@ cdef class Decoder:
         cdef int status = FW_MORE
         cdef PyObject *first = NULL
         cdef Spans spans = new_spans(b"")
+        self.gate |= TORN
         if self.view is not None:
             self.take_back()
-        self.gate |= TORN
         self.received += size
         pos = self.resume(data, size, &first)
         if pos >= 0:
@@ -820,10 +822,7 @@ cdef class Decoder:
         if view is None:
             return 0
         self.view = None
-        try:
-            view.release()
-        except BufferError:
-            pass
+        release(view)
         if self.view_direct:
             if self.lease.exports:
                 self.leave_to_views()
@@ -961,10 +960,14 @@ cdef class Spans:
         cdef const int64_t *starts
         cdef Spans spans
         if isinstance(key, slice):
-            offsets, lengths = self.offsets[key], self.lengths[key]
+            picked = range(len(self))[key]  # looks at the bounds once: their __index__ is the code of others
+            self.join()
             spans = new_spans(self.owner)
-            spans.places = offsets.tobytes() + lengths.tobytes()
-            spans.count = spans.room = len(offsets)
+            spans.make_room(len(picked))
+            for i in picked:
+                spans.starts()[spans.count] = self.starts()[i]
+                spans.starts()[spans.room + spans.count] = self.starts()[self.room + i]
+                spans.count += 1
             return spans
         i = PyNumber_AsSsize_t(key, <void *>IndexError)
         with cython.critical_section(self):
@@ -979,6 +982,9 @@ cdef class Spans:
                 starts = self.starts()
                 return memoryview(self.owner)[starts[i] : starts[i] + starts[self.room + i]]
         raise IndexError(f"index {key} is out of range for {count} spans")
+
+    def __reduce__(self):
+        raise TypeError("cannot pickle 'Spans': they lie over a chunk; tolist() can be")
 
     def __iter__(self):
         for i in range(len(self)):
@@ -1117,23 +1123,8 @@ cdef class Encoder:
             FrameTooLarge: If the payload is over the limit, or over what the length field can hold.
             ValueError: If the format cannot carry this payload (a delimiter in it, a size other than the fixed one).
         """
-        cdef Py_buffer view
-        cdef Py_ssize_t header
-        cdef PyObject *frame
         self.check()
-        if PyBytes_CheckExact(payload):
-            header = self.header_size(<const uint8_t *>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
-            if header >= 0:
-                return self.frame(<const uint8_t *>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), header)
-        else:
-            PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
-            try:
-                header = self.header_size(start_of(&view), view.len)
-                if header >= 0:
-                    return self.frame(start_of(&view), view.len, header)
-            finally:
-                PyBuffer_Release(&view)
-        return self.reference.encode(payload)
+        return self.encode_one(payload)
 
     def encode_many(self, payloads, /):
         """The frames of many payloads, one behind the other in one ``bytes``.
@@ -1151,7 +1142,9 @@ cdef class Encoder:
             payloads = iter(payloads)
             for payload in payloads:
                 if not PyBytes_CheckExact(payload):  # it may be changed before the next is drawn
-                    return b"".join([self.encode(item) for item in [*items, payload]] + [*map(self.encode, payloads)])
+                    items = [self.encode_one(item) for item in [*items, payload]]
+                    items += [self.encode_one(payload) for payload in payloads]
+                    return b"".join(items)
                 items.append(payload)
         # Nothing can change the list while it is read in place: only exact bytes are looked at, so no Python code runs.
         # (Without the lock of the interpreter, that of the list is held.)
@@ -1159,7 +1152,7 @@ cdef class Encoder:
             done = self.join(items, &frames)
         if done:
             return steal(frames)
-        return b"".join([self.encode(item) for item in items])
+        return b"".join([self.encode_one(item) for item in items])
 
     def encode_parts(self, payload, /):
         """The frame in parts, for ``sock.sendmsg(parts)``: a large payload is never copied.
@@ -1220,6 +1213,24 @@ cdef class Encoder:
         return f"Encoder({self._spec!r}, max_size={self._max_size})"
 
     @cython.final
+    cdef bytes encode_one(self, payload):
+        cdef Py_buffer view
+        cdef Py_ssize_t header
+        if PyBytes_CheckExact(payload):
+            header = self.header_size(<const uint8_t *>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
+            if header >= 0:
+                return self.frame(<const uint8_t *>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), header)
+        else:
+            PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
+            try:
+                header = self.header_size(start_of(&view), view.len)
+                if header >= 0:
+                    return self.frame(start_of(&view), view.len, header)
+            finally:
+                PyBuffer_Release(&view)
+        return self.reference.encode(payload)
+
+    @cython.final
     cdef inline int check(self) except -1:
         if self._spec is None:
             raise RuntimeError("the Encoder was not initialised")
@@ -1258,6 +1269,7 @@ cdef class Encoder:
         cdef PyObject *frames = NULL
         cdef PyObject *item
         cdef uint8_t *to = NULL
+        cdef double wanted
         try:
             for i in range(count):
                 item = PyList_GET_ITEM(items, i)
@@ -1275,8 +1287,12 @@ cdef class Encoder:
                 size += header + tail
                 if size > capacity - at:
                     # As much as all would take, were they like those so far; but the first may be the largest.
+                    # (As numbers that cannot wrap on any machine.)
+                    wanted = <double>(at + size) / (i + 1) * count
                     capacity = at + size
-                    capacity += min(capacity // (i + 1) * (count - i - 1), 8 * capacity + WINDOW_SIZE)
+                    if wanted > capacity:
+                        capacity = <Py_ssize_t>min(wanted + 0.5, 9.0 * capacity + WINDOW_SIZE, <double>(PY_SSIZE_T_MAX // 2))
+                        capacity = max(capacity, at + size)
                     if frames is NULL:
                         frames = PyBytes_FromStringAndSize(NULL, capacity)
                     else:
@@ -1303,6 +1319,16 @@ cdef class Encoder:
 
 def _encoder(kind, spec, max_size):
     return kind(spec, max_size=max_size)
+
+
+cdef int release(view) except -1:
+    """Take the window back, unless somebody has an export of it: then the memory is left to them."""
+    if view is not None:
+        try:
+            view.release()
+        except BufferError:
+            pass
+    return 0
 
 
 cdef inline const uint8_t *start_of(const Py_buffer *view) noexcept:

@@ -7,6 +7,7 @@ import mmap
 import struct
 import sys
 import tracemalloc
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import product
@@ -614,3 +615,91 @@ def test_decoders_made_wrongly_refuse_to_work(core: ModuleType) -> None:
     for look in (len, list, repr, lambda spans: spans.tolist(), lambda spans: spans.data, lambda spans: spans[0]):
         with suppress(AttributeError, RuntimeError, TypeError, IndexError):
             look(spans)
+
+
+def test_a_slice_of_spans_looks_at_its_bounds_once(core: ModuleType) -> None:
+    class Moving:
+        looks = 0
+
+        def __index__(self) -> int:
+            Moving.looks += 1
+            return 0 if Moving.looks == 1 else 90
+
+    spans = core.Decoder("u8").feed_spans(b"\x05hello" * 100)
+    assert spans[Moving() :].tolist() == [b"hello"] * 100
+
+
+@pytest.mark.parametrize("begun", [b"", (10**6).to_bytes(4, "big") + bytes(70_000)], ids=["nothing", "large payload"])
+def test_what_runs_when_reset_drops_a_window_meets_a_whole_decoder(core: ModuleType, begun: bytes) -> None:
+    decoder = core.Decoder("u32be")
+    decoder.feed(begun)
+    lent: list[memoryview] = []
+    window = decoder.get_buffer()
+    callback = weakref.ref(window, lambda _: lent.append(decoder.get_buffer(5)))
+    del window
+    decoder.reset()
+    gc.collect()
+    assert callback() is None
+    (again,) = lent
+    again[:] = b"\0\0\0\1x"
+    assert decoder.buffer_updated(5) == [b"x"]
+    assert decoder.buffered_size == 0
+
+
+def test_what_runs_when_reset_drops_an_error_meets_a_whole_decoder(core: ModuleType) -> None:
+    class Last:
+        def __del__(self) -> None:
+            seen.append(decoder.feed(b"\0\0\0\1x\0"))
+
+    def fail() -> None:
+        last = Last()
+        with pytest.raises(FrameTooLarge):
+            decoder.feed(b"\xff" * 4)
+        assert last
+
+    seen: list[list[bytes]] = []
+    decoder = core.Decoder("u32be")
+    fail()
+    decoder.reset()
+    gc.collect()
+    assert all(payloads == [b"x"] for payloads in seen)
+    assert decoder.buffered_size == len(seen)
+
+
+def test_a_window_may_be_released_by_its_user(core: ModuleType) -> None:
+    decoder = core.Decoder("u8")
+    with decoder.get_buffer(2) as window:
+        window[:] = b"\1x"
+    assert decoder.buffer_updated(2) == [b"x"]
+
+
+def test_a_subclass_of_a_format_is_no_format_that_the_cores_know(core: ModuleType) -> None:
+    class Mine(LengthField):
+        pass
+
+    for kind in (core.Decoder, core.Encoder):
+        for spec in (Mine(4), Spec()):
+            with pytest.raises(TypeError, match=r"not (Mine|Spec)"):
+                kind(spec)
+
+
+def test_a_delimiter_that_is_a_subclass_of_bytes_is_taken_for_its_bytes(core: ModuleType) -> None:
+    class Mine(bytes):
+        pass
+
+    assert core.Decoder(Delimited(Mine(b"x"))).feed(b"1x2x") == [b"1", b"2"]
+
+
+def test_an_encoder_does_not_call_what_a_subclass_overrides(core: ModuleType) -> None:
+    class Mine(core.Encoder):  # type: ignore[misc, name-defined]
+        def encode(self, payload: bytes, /) -> bytes:
+            raise AssertionError
+
+    assert Mine("u8").encode_many([b"a", bytearray(b"b")]) == b"\1a\1b"
+    assert Mine("u8").encode_many(iter([b"a", bytearray(b"b")])) == b"\1a\1b"
+
+
+def test_what_was_made_is_not_made_again(core: ModuleType) -> None:
+    for made in (core.Decoder("u8"), core.Encoder("u8")):
+        with pytest.raises(RuntimeError, match="made once"):
+            made.__init__("u16be")

@@ -106,6 +106,23 @@ def test_a_large_payload_without_memory_fails_and_its_kept_slices_stay_valid(com
     assert noticed
 
 
+def test_without_memory_to_leave_a_kept_slice_no_payload_is_made_that_it_can_write(compiled: ModuleType) -> None:
+    noticed = 0
+    for allocation in range(1, 12):
+        decoder = compiled.Decoder("u32be")
+        decoder.feed((70_000).to_bytes(4, "big") + b"x" * 65_536)
+        kept = decoder.get_buffer()[:]
+        noticed += without_memory_at(allocation, lambda decoder=decoder: decoder.feed(b""))
+        try:
+            payloads = decoder.feed(b"y" * 4_464)
+        except MemoryError:
+            payloads = []
+        kept[:4] = b"EVIL"
+        kept.release()
+        assert not any(b"EVIL" in payload for payload in payloads)
+    assert noticed
+
+
 def test_an_encoder_without_memory_raises_and_works_again(compiled: ModuleType) -> None:
     payloads = [b"x" * 10] * 500 + [b"y" * 100_000]
     whole = compiled.Encoder("u32be").encode_many(payloads)

@@ -88,9 +88,12 @@ class Decoder:
         "_skip",
         "_spec",
         "_window",
+        "_window_size",
     )
 
     def __init__(self, spec: Spec | str, *, max_size: int | None = DEFAULT_MAX_SIZE) -> None:
+        if hasattr(self, "_spec"):
+            raise RuntimeError("a Decoder is made once; reset() begins a new stream")
         self._spec, limit = resolve(spec, max_size)
         self._max_size = max_size
         self._format = FORMATS[type(self._spec)](self._spec, limit)
@@ -98,6 +101,7 @@ class Decoder:
         self._moved = 0  # bytes copied so far: the tests count them
         self._scratch: bytearray | None = None
         self._window: memoryview | None = None
+        self._window_size = 0
         self._clear()
 
     def _clear(self) -> None:
@@ -198,6 +202,7 @@ class Decoder:
                     self._scratch = bytearray(WINDOW_SIZE)
                 view = memoryview(self._scratch)[: wanted if 0 < wanted < WINDOW_SIZE else WINDOW_SIZE]
             self._window = view
+            self._window_size = len(view)
             return view
         finally:
             self._busy = False
@@ -212,12 +217,11 @@ class Decoder:
         self._enter()
         try:
             n = index(n)
-            window = self._window
-            if window is None:
+            if self._window is None:
                 raise RuntimeError("buffer_updated() without a window: call get_buffer() first")
-            if not 0 <= n <= len(window):
-                raise ValueError(f"n={n} bytes cannot have come into a window of {len(window)} bytes")
-            full = n == len(window)
+            if not 0 <= n <= self._window_size:
+                raise ValueError(f"n={n} bytes cannot have come into a window of {self._window_size} bytes")
+            full = n == self._window_size
             direct = self._scratch is None
             if direct and self._body is not None:
                 self._body.have += n
@@ -309,9 +313,17 @@ class Decoder:
         """Begin a new stream: forget what was received, the error and the end."""
         if self._busy:
             self._enter()
-        self._take_back()
+        self._busy = True
+        # Code of others may run when these go (a callback of a weak reference, the locals of a traceback): at the end.
+        window, self._window = self._window, None
+        error, self._error = self._error, None
+        if window is not None:
+            with suppress(BufferError):
+                window.release()
         self._scratch = None
         self._clear()
+        self._busy = False
+        del window, error
 
     def __sizeof__(self) -> int:
         """Bytes of memory in use, what is reserved for frames included."""
@@ -572,8 +584,10 @@ class Spans:
     def __getitem__(self, key: int | slice, /) -> memoryview | Spans:
         """One payload as a read-only view, or the spans of a slice."""
         if isinstance(key, slice):
+            picked = range(len(self))[key]  # looks at the bounds once: their __index__ is the code of others
             self._join()
-            return _spans(self._data, self._offsets[key], self._lengths[key])
+            offsets = array("q", [self._offsets[i] for i in picked])
+            return _spans(self._data, offsets, array("q", [self._lengths[i] for i in picked]))
         i = index(key)
         count = len(self)
         if i < 0:
@@ -586,6 +600,9 @@ class Spans:
             i -= 1
         offset = self._offsets[i]
         return memoryview(self._data)[offset : offset + self._lengths[i]]
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("cannot pickle 'Spans': they lie over a chunk; tolist() can be")
 
     def __iter__(self) -> Iterator[memoryview]:
         for i in range(len(self)):
@@ -648,6 +665,8 @@ class Encoder:
     __slots__ = ("__weakref__", "_format", "_max_size", "_spec")
 
     def __init__(self, spec: Spec | str, *, max_size: int | None = DEFAULT_MAX_SIZE) -> None:
+        if hasattr(self, "_spec"):
+            raise RuntimeError("an Encoder is made once")
         self._spec, limit = resolve(spec, max_size)
         self._max_size = max_size
         self._format = FORMATS[type(self._spec)](self._spec, min(limit, self._spec.largest()))

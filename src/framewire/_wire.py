@@ -46,7 +46,11 @@ def contiguous(data: BytesLike) -> memoryview:
     view = memoryview(data)
     if not view.c_contiguous:
         raise BufferError("the buffer is not C-contiguous")
-    return view if view.format == "B" and view.ndim == 1 else view.cast("B")
+    if view.format == "B" and view.ndim == 1:
+        return view
+    if not view.nbytes:  # which cannot be cast when it has more than one dimension
+        return memoryview(b"" if view.readonly else bytearray())
+    return view.cast("B")
 
 
 def flat(data: BytesLike) -> bytes:

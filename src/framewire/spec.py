@@ -261,7 +261,7 @@ class Delimited(Spec):
                 )
         if len(set(delimiters)) < len(delimiters):
             raise ValueError(f"the same delimiter stands twice in {delimiters!r}")
-        object.__setattr__(self, "delimiters", delimiters)
+        object.__setattr__(self, "delimiters", tuple(map(bytes, delimiters)))
         object.__setattr__(self, "keep", bool(keep))
 
     def __repr__(self) -> str:
@@ -320,6 +320,7 @@ class MultiprocessingPipe(Spec):
         return "multiprocessing"
 
 
+_KINDS = {Ascii, LengthField, Varint, Netstring, Delimited, FixedSize, MultiprocessingPipe}
 _DELIMITED_NAMES: dict[tuple[bytes, ...], str] = {(b"\n",): "lines", (b"\r\n",): "crlf", (b"\0",): "nul"}
 _NAMED: dict[str, Spec] = {
     "varint": Varint(64),
@@ -376,7 +377,7 @@ def resolve(spec: Spec | str, max_size: int | None) -> tuple[Spec, int]:
     """
     if isinstance(spec, str):
         spec = parse_spec(spec)
-    elif not isinstance(spec, Spec):
+    elif type(spec) not in _KINDS:  # exactly: the cores look at the fields, not at what a subclass makes of them
         raise TypeError(f"spec must be a wire format or its name, not {type(spec).__name__}")
     if max_size is None:
         limit = UNLIMITED
