@@ -49,7 +49,7 @@ cdef extern from "Python.h":
     char *bytes_data "PyBytes_AS_STRING"(PyObject *)
     PyObject *PyList_New(Py_ssize_t)
     void PyList_SET_ITEM(PyObject *, Py_ssize_t, PyObject *)
-    int PyList_Append(PyObject *, PyObject *) except -1
+    int PyList_Append(PyObject *, PyObject *)
     void Py_SET_SIZE(PyObject *, Py_ssize_t)
     Py_ssize_t Py_REFCNT(PyObject *)
     void Py_INCREF(PyObject *)
@@ -630,13 +630,14 @@ cdef class Decoder:
         if payload_size > self.body_have:
             self.append(data, payload_size - self.body_have)
         self.body_have = payload_size
+        if stop < 0:
+            # A long delimiter might have begun there, but it was a short one: behind that the tail has bytes to give
+            # back.
+            self.rejoined = seam[tail + stop : tail] + data[:size]
+            self.moved += size - stop
+            stop = 0
         self.finish(payload)
-        if stop >= 0:
-            return stop
-        # A long delimiter might have begun there, but it was a short one: behind that the tail has bytes to give back.
-        self.rejoined = seam[tail + stop : tail] + data[:size]
-        self.moved += size - stop
-        return 0
+        return stop
 
     @cython.final
     cdef list cut(
@@ -654,6 +655,7 @@ cdef class Decoder:
         cdef int64_t starts[BATCH]
         cdef int64_t lengths[BATCH]
         cdef Py_ssize_t begin = pos[0], count = 0, room = 0, n, i
+        cdef int failed
         cdef PyObject *payloads = NULL
         cdef PyObject *payload
         while True:
@@ -677,8 +679,11 @@ cdef class Decoder:
                 if count < room:
                     PyList_SET_ITEM(payloads, count, payload)
                 else:
-                    PyList_Append(payloads, payload)
+                    failed = PyList_Append(payloads, payload)
                     Py_DECREF(payload)
+                    if failed:
+                        Py_DECREF(payloads)
+                        raise MemoryError()
                 count += 1
             if status[0] != FW_FULL:
                 break
@@ -1460,12 +1465,14 @@ cdef int set_delimiters(fw_format *wire, tuple delimiters) except -1:
     cdef bytes delimiter
     if block is NULL:
         raise MemoryError()
-    wire.delimiters = <fw_delimiter *>block
+    wire.delimiters = <fw_delimiter *>block  # freed with the object
     wire.delimiter_count = count
     wire.begins = <uint8_t *>block + count * sizeof(fw_delimiter)
     memset(wire.begins, 0, 256)
     at = wire.begins + 256
     for i, delimiter in enumerate(sorted(delimiters, key=len, reverse=True)):
+        if not 0 < len(delimiter) <= SEAM_ROOM // 2:
+            raise ValueError(f"a delimiter of {len(delimiter)} bytes")  # the format was changed after it was made
         memcpy(at, PyBytes_AS_STRING(delimiter), len(delimiter))
         wire.delimiters[i].bytes = at
         wire.delimiters[i].size = len(delimiter)

@@ -379,11 +379,9 @@ def resolve(spec: Spec | str, max_size: int | None) -> tuple[Spec, int]:
         spec = parse_spec(spec)
     elif type(spec) not in _KINDS:  # exactly: the cores look at the fields, not at what a subclass makes of them
         raise TypeError(f"spec must be a wire format or its name, not {type(spec).__name__}")
-    if max_size is None:
-        limit = UNLIMITED
-    else:
-        _check_int("max_size", max_size, 0, sys.maxsize)
-        limit = min(max_size, UNLIMITED)
+    limit = UNLIMITED
+    if max_size is not None:
+        limit = min(_check_int("max_size", max_size, 0, sys.maxsize), UNLIMITED)
     if isinstance(spec, FixedSize) and spec.size > limit:
         raise ValueError(f"max_size={max_size} is less than the size of every frame of {spec!r}")
     if isinstance(spec, LengthField):
@@ -419,11 +417,13 @@ def _unknown(name: str) -> NoReturn:
     )
 
 
-def _check_int(what: str, value: int, low: int, high: int) -> None:
+def _check_int(what: str, value: int, low: int, high: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{what} must be an int, not {type(value).__name__}")
-    if not low <= value <= high:
-        raise ValueError(f"{what} must be from {low} to {high}, not {value}")
+    plain = int.__index__(value)  # what a subclass says about itself does not count
+    if not low <= plain <= high:
+        raise ValueError(f"{what} must be from {low} to {high}, not {plain}")
+    return plain
 
 
 _ESCAPES = {"\r": r"\r", "\n": r"\n", "\t": r"\t", "\0": r"\0", "\\": r"\\"}
