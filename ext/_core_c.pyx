@@ -226,7 +226,8 @@ cdef class Decoder:
 
     @property
     def error(self):
-        """What ended the stream, as soon as it is known; None while all is well."""
+        """What ended the stream, as soon as it is known: a `FramingError`, or a MemoryError that lost bytes.
+        None while all is well."""
         self.check_torn()
         return self._error
 
@@ -611,6 +612,7 @@ cdef class Decoder:
         cdef Py_ssize_t tail = self.body_have - self.scanned
         cdef Py_ssize_t more = min(size, self.format.longest - 1)
         cdef Py_ssize_t begins, found, stop, payload_size
+        cdef bytes rejoined = None
         memcpy(seam, bytes_data(self.body) + self.scanned, tail)
         memcpy(seam + tail, data, more)
         begins = fw_find(&self.format, seam, 0, tail + more, 0, &found)
@@ -633,10 +635,11 @@ cdef class Decoder:
         if stop < 0:
             # A long delimiter might have begun there, but it was a short one: behind that the tail has bytes to give
             # back.
-            self.rejoined = seam[tail + stop : tail] + data[:size]
+            rejoined = seam[tail + stop : tail] + data[:size]
             self.moved += size - stop
             stop = 0
         self.finish(payload)
+        self.rejoined = rejoined
         return stop
 
     @cython.final
@@ -900,8 +903,8 @@ cdef class Spans:
     ([1, 5], [3, 3])
 
     Made by `Decoder.feed_spans`. It owns its memory (the chunk, if that was ``bytes``), and so does each view of it.
-    A payload that began in an earlier chunk stands first. It is joined with the rest only when `data` or `offsets` is
-    first read, so that indexing, iteration and `tolist` never copy the chunk.
+    A payload that began in an earlier chunk stands first. It is joined with the rest only when `data`, `offsets`,
+    `lengths` or a slice is first asked for, so that indexing, iteration and `tolist` never copy the chunk.
     """
 
     cdef bytes carried

@@ -132,7 +132,8 @@ class Decoder:
 
     @property
     def error(self) -> Exception | None:
-        """What ended the stream, as soon as it is known; None while all is well."""
+        """What ended the stream, as soon as it is known: a `FramingError`, or a MemoryError that lost bytes.
+        None while all is well."""
         return self._error
 
     @property
@@ -536,8 +537,8 @@ class Spans:
     ([1, 5], [3, 3])
 
     Made by `Decoder.feed_spans`. It owns its memory (the chunk, if that was ``bytes``), and so does each view of it.
-    A payload that began in an earlier chunk stands first. It is joined with the rest only when `data` or `offsets` is
-    first read, so that indexing, iteration and `tolist` never copy the chunk.
+    A payload that began in an earlier chunk stands first. It is joined with the rest only when `data`, `offsets`,
+    `lengths` or a slice is first asked for, so that indexing, iteration and `tolist` never copy the chunk.
     """
 
     __slots__ = ("_carried", "_data", "_lengths", "_offsets", "_view")

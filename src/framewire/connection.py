@@ -204,7 +204,8 @@ class Connection:
             ValueError: If that is negative or more than there was.
         """
         if not 0 <= n <= self._queued_size - self._small_size:
-            raise ValueError(f"n={n} bytes cannot have been sent of {self._queued_size} queued")
+            ready = self._queued_size - self._small_size
+            raise ValueError(f"n={n} bytes cannot have been sent of the {ready} that data_to_send() gave")
         self._queued_size -= n
         while n:
             buffer = self._queue.popleft()

@@ -347,7 +347,10 @@ def parse_spec(name: str) -> Spec:
 
     Raises:
         ValueError: If no format has that name, or if its numbers make no sense; the text names them.
+        TypeError: If `name` is no ``str``.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a wire format must be a str, not {type(name).__name__}")
     base, *options = name.split(",")
     if base.startswith("delimited:"):
         spec: Spec = Delimited(*(_unescape(part, name) for part in base[len("delimited:") :].split("|")))
