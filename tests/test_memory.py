@@ -50,7 +50,7 @@ def test_a_decoder_without_memory_never_goes_on_at_a_wrong_place(
     stream = unit * 60
     whole = compiled.Decoder(spec).feed(stream)
     noticed = 0
-    for allocation in range(1, 50):
+    for allocation in range(50):
         decoder = compiled.Decoder(spec)
         payloads: list[bytes] = []
 
@@ -77,7 +77,7 @@ def test_a_decoder_without_memory_never_goes_on_at_a_wrong_place(
 def test_a_large_payload_without_memory_fails_and_its_kept_slices_stay_valid(compiled: ModuleType) -> None:
     frame = (300_000).to_bytes(4, "big") + b"y" * 300_000
     noticed = 0
-    for allocation in range(1, 40):
+    for allocation in range(40):
         decoder = compiled.Decoder("u32be")
         kept: list[memoryview] = []
 
@@ -108,7 +108,7 @@ def test_a_large_payload_without_memory_fails_and_its_kept_slices_stay_valid(com
 
 def test_without_memory_to_leave_a_kept_slice_no_payload_is_made_that_it_can_write(compiled: ModuleType) -> None:
     noticed = 0
-    for allocation in range(1, 12):
+    for allocation in range(12):
         decoder = compiled.Decoder("u32be")
         decoder.feed((70_000).to_bytes(4, "big") + b"x" * 65_536)
         kept = decoder.get_buffer()[:]
@@ -127,7 +127,7 @@ def test_an_encoder_without_memory_raises_and_works_again(compiled: ModuleType) 
     payloads = [b"x" * 10] * 500 + [b"y" * 100_000]
     whole = compiled.Encoder("u32be").encode_many(payloads)
     noticed = 0
-    for allocation in range(1, 20):
+    for allocation in range(20):
         encoder = compiled.Encoder("u32be")
         noticed += without_memory_at(allocation, lambda encoder=encoder: encoder.encode_many(payloads))
         assert encoder.encode_many(payloads) == whole

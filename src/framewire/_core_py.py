@@ -761,6 +761,16 @@ def _encoder(kind: type[Encoder], spec: Spec, max_size: int | None) -> Encoder:
     return kind(spec, max_size=max_size)
 
 
+class _Memory(BytesIO):
+    """A ``BytesIO`` that goes quietly: from CPython 3.13 on the collector complains of one that still has views."""
+
+    __slots__ = ()
+
+    def close(self) -> None:
+        with suppress(BufferError):
+            super().close()
+
+
 class _Body:
     """A payload on its way, in the memory of its final ``bytes``.
 
@@ -774,7 +784,7 @@ class _Body:
         self.size = size  # of the whole payload; None where only a delimiter will tell
         self.have = 0
         self.capacity = 0
-        self._memory = BytesIO()
+        self._memory = _Memory()
 
     def write(self, data: memoryview) -> int:
         """Append `data`; return how many bytes were copied."""
@@ -800,7 +810,7 @@ class _Body:
             self._memory.truncate(self.capacity)
         except BufferError:
             have = self.peek(0)
-            self._memory = BytesIO()
+            self._memory = _Memory()
             self._resize(self.capacity)
             self._memory.seek(0)
             self._memory.write(have)
