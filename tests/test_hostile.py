@@ -6,7 +6,6 @@ import gc
 import mmap
 import struct
 import sys
-import tracemalloc
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -31,6 +30,8 @@ from framewire import (
     Spec,
     Varint,
 )
+
+tracemalloc = pytest.importorskip("tracemalloc", reason="PyPy does not trace memory", exc_type=ImportError)
 
 KIB = 1024
 MIB = 1024 * KIB

@@ -799,7 +799,8 @@ class _Body:
         """A view of the memory behind what has come, for at most `wanted` bytes; and how many bytes were copied."""
         moved = self._reserve(self.have + 1) if self.have == self.capacity else 0
         stop = min(self.capacity, self.have + wanted)
-        return moved, self._memory.getbuffer()[self.have : stop]
+        with self._memory.getbuffer() as whole:  # released here and not by the collector, which PyPy lets take its time
+            return moved, whole[self.have : stop]
 
     def settle(self) -> int:
         """Make sure that nobody else can write to what has come; return how many bytes were copied.
@@ -819,7 +820,8 @@ class _Body:
 
     def peek(self, start: int, size: int = sys.maxsize) -> bytes:
         """A copy of what has come, from `start` on."""
-        return bytes(self._memory.getbuffer()[start : min(self.have, start + size)])
+        self._memory.seek(start)
+        return self._memory.read(min(self.have - start, size))
 
     def finish(self) -> bytes:
         """What has come, as ``bytes``."""

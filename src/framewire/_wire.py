@@ -55,7 +55,12 @@ def contiguous(data: BytesLike) -> memoryview:
 
 def flat(data: BytesLike) -> bytes:
     """`data` itself if it is ``bytes``, else a copy."""
-    return data if type(data) is bytes else contiguous(data).tobytes()
+    if type(data) is bytes:
+        return data
+    with memoryview(data) as view:  # released here and not by the collector, which PyPy lets take its time
+        if not view.c_contiguous:
+            raise BufferError("the buffer is not C-contiguous")
+        return view.tobytes()
 
 
 class Refused(Exception):
