@@ -907,6 +907,7 @@ def test_no_more_is_reserved_than_twice_what_has_come(core: ModuleType, spec: Sp
         assert reserved <= max(64 * KIB, 2 * received)
 
 
+@needs_sizes
 @pytest.mark.parametrize("hint", [4, 1000, -1])
 def test_no_more_is_reserved_for_a_window_either(core: ModuleType, hint: int) -> None:
     """Of one frame: the window between frames is the decoder's own."""
