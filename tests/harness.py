@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -11,7 +12,14 @@ from framewire import FrameTooLarge, FramingError, HeaderError, IncompleteFrame
 
 Give = Callable[[Any, bytes], "list[bytes]"]
 
+needs_sizes = pytest.mark.skipif(sys.implementation.name == "pypy", reason="PyPy does not tell the sizes of objects")
+
 ERRORS = (HeaderError, FrameTooLarge, IncompleteFrame)
+
+
+def size_of(thing: object) -> int:
+    """Bytes of memory, as the object itself tells; 0 on PyPy, where none does."""
+    return sys.getsizeof(thing, 0)
 
 
 class Outcome(NamedTuple):

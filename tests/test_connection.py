@@ -7,6 +7,7 @@ import sys
 from types import ModuleType
 
 import pytest
+from harness import size_of
 
 from framewire import Delimited, FrameTooLarge, HeaderError, IncompleteFrame, LengthField
 from framewire.connection import LARGE_SIZE, MAX_BUFFERS, SINK_SIZE, Connection
@@ -93,7 +94,7 @@ def test_a_frame_over_the_limit_is_an_error_in_both_directions() -> None:
 def test_bytes_after_an_error_are_dropped_and_cost_no_memory() -> None:
     connection = Connection("ascii10")
     connection.receive_data(b"GET / HTTP/1.1")
-    size = sys.getsizeof(connection._decoder)
+    size = size_of(connection._decoder)
     for _ in range(100):
         connection.receive_data(STREAM)
         window = connection.get_buffer()
@@ -102,7 +103,7 @@ def test_bytes_after_an_error_are_dropped_and_cost_no_memory() -> None:
         connection.buffer_updated(len(STREAM))
     assert len(connection.get_buffer(7)) == 7
     connection.receive_eof()
-    assert sys.getsizeof(connection._decoder) <= size
+    assert size_of(connection._decoder) <= size
     with pytest.raises(HeaderError):
         connection.frames_received()
 

@@ -6,7 +6,6 @@ import copy
 import gc
 import os
 import pickle
-import sys
 import weakref
 from array import array
 from contextlib import suppress
@@ -16,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from harness import WAYS, Outcome, by_feed, by_windows, fields, run, split, two_way_splits
+from harness import WAYS, Outcome, by_feed, by_windows, fields, needs_sizes, run, size_of, split, two_way_splits
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import MAX_SIZE, chunkings, delimited, payloads_of, specs, streams
@@ -39,8 +38,6 @@ from framewire import (
 
 KIB = 1024
 MIB = 1024 * KIB
-
-needs_sizes = pytest.mark.skipif(sys.implementation.name == "pypy", reason="PyPy does not tell the sizes of objects")
 
 good = pytest.mark.parametrize("vector", GOOD, ids=ids(GOOD))
 # Where no delimiter begins another, a frame is over with its last byte.
@@ -862,23 +859,23 @@ def test_a_bad_stream_stays_bad_at_its_end(core: ModuleType) -> None:
 )
 def test_memory_is_given_back_after_a_large_frame(core: ModuleType, spec: Spec, give: Any) -> None:
     decoder = core.Decoder(spec)
-    base = sys.getsizeof(decoder)
+    base = size_of(decoder)
     stream = frame(spec, b"x" * 4 * MIB)
     assert not give(decoder, stream[: 3 * MIB])
-    assert sys.getsizeof(decoder) >= base + 3 * MIB
+    assert size_of(decoder) >= base + 3 * MIB
     assert give(decoder, stream[3 * MIB :]) == [b"x" * 4 * MIB]
     decoder.get_buffer()
     decoder.buffer_updated(0)
-    assert sys.getsizeof(decoder) == base
+    assert size_of(decoder) == base
 
 
 @needs_sizes
 @pytest.mark.parametrize("end", ["reset", "error", "eof"])
 def test_memory_is_given_back_when_the_stream_is_over(core: ModuleType, end: str) -> None:
     decoder = core.Decoder(Netstring())
-    base = sys.getsizeof(decoder)
+    base = size_of(decoder)
     decoder.feed(b"1000000:" + b"x" * 999_999)
-    assert sys.getsizeof(decoder) >= base + 999_999
+    assert size_of(decoder) >= base + 999_999
     if end == "reset":
         decoder.reset()
     elif end == "error":
@@ -887,7 +884,7 @@ def test_memory_is_given_back_when_the_stream_is_over(core: ModuleType, end: str
     else:
         with pytest.raises(IncompleteFrame):
             decoder.feed_eof()
-    assert sys.getsizeof(decoder) == base
+    assert size_of(decoder) == base
 
 
 @needs_sizes
@@ -897,13 +894,13 @@ def test_memory_is_given_back_when_the_stream_is_over(core: ModuleType, end: str
 )
 def test_no_more_is_reserved_than_twice_what_has_come(core: ModuleType, spec: Spec, chunk_size: int) -> None:
     decoder = core.Decoder(spec)
-    base = sys.getsizeof(decoder)
+    base = size_of(decoder)
     received = 0
     for chunk in split(frame(spec, b"x" * MIB)[:-2], chunk_size):
         decoder.feed(chunk)
         received += len(chunk)
         assert decoder.buffered_size == received
-        reserved = sys.getsizeof(decoder) - base - len(announce(spec, MIB))
+        reserved = size_of(decoder) - base - len(announce(spec, MIB))
         assert reserved <= max(64 * KIB, 2 * received)
 
 
@@ -912,14 +909,14 @@ def test_no_more_is_reserved_than_twice_what_has_come(core: ModuleType, spec: Sp
 def test_no_more_is_reserved_for_a_window_either(core: ModuleType, hint: int) -> None:
     """Of one frame: the window between frames is the decoder's own."""
     decoder = core.Decoder("u32be")
-    base = sys.getsizeof(decoder)
+    base = size_of(decoder)
     window = decoder.get_buffer(4)
     window[:] = announce(LengthField(4), 16 * MIB)
     decoder.buffer_updated(4)
     received = 0
     for _ in range(5):
         window = decoder.get_buffer(hint)
-        assert sys.getsizeof(decoder) - base - 4 <= max(64 * KIB, 2 * received)
+        assert size_of(decoder) - base - 4 <= max(64 * KIB, 2 * received)
         window[:] = b"x" * len(window)
         received += len(window)
         decoder.buffer_updated(len(window))

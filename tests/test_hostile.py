@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from harness import WAYS, by_feed, by_spans, by_windows, run, split
+from harness import WAYS, by_feed, by_spans, by_windows, run, size_of, split
 from vectors import announce, frame
 
 from framewire import (
@@ -29,9 +29,12 @@ from framewire import (
     Netstring,
     Spec,
     Varint,
+    _core_py,
 )
 
-tracemalloc = pytest.importorskip("tracemalloc", reason="PyPy does not trace memory", exc_type=ImportError)
+with suppress(ImportError):  # PyPy has none
+    import tracemalloc
+needs_tracing = pytest.mark.skipif("tracemalloc" not in globals(), reason="PyPy does not trace memory")
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -56,10 +59,10 @@ def test_a_million_digits_are_refused_at_the_21st(core: ModuleType, give: Any, c
     assert len(str(decoder.error)) < 300
     # No more than what tells it: the rest is not even looked at.
     decoder.reset()
-    base = sys.getsizeof(decoder)
+    base = size_of(decoder)
     decoder.feed(b"9" * 20)
     assert decoder.error is None
-    assert sys.getsizeof(decoder) <= base + 64
+    assert size_of(decoder) <= base + 64
     with pytest.raises(HeaderError):
         decoder.feed(b"9")
 
@@ -160,12 +163,12 @@ def test_an_error_says_what_the_bytes_look_like(core: ModuleType) -> None:
 @pytest.mark.parametrize("spec", [*SIZED, Delimited(b"\n")], ids=lambda spec: spec.name)
 def test_a_flood_of_empty_frames_comes_out_and_leaves_nothing_behind(core: ModuleType, spec: Spec, give: Any) -> None:
     decoder = core.Decoder(spec)
-    base = sys.getsizeof(decoder)
+    base = size_of(decoder)
     flood = frame(spec, b"") * 5000
     assert give(decoder, flood) == [b""] * 5000
     assert decoder.buffered_size == 0
     window = 64 * KIB
-    assert sys.getsizeof(decoder) <= base + window
+    assert size_of(decoder) <= base + window
     assert give(decoder, frame(spec, b"x")) == [b"x"]
 
 
@@ -179,24 +182,26 @@ def silent(core: ModuleType, spec: Spec, count: int) -> list[Any]:
     return decoders
 
 
+@needs_tracing
 @pytest.mark.parametrize("spec", [LengthField(4), Netstring()], ids=lambda spec: spec.name)
 def test_ten_thousand_promises_of_the_limit_cost_almost_nothing(core: ModuleType, spec: Spec) -> None:
     count = 10_000
-    base = sys.getsizeof(core.Decoder(spec))
+    base = size_of(core.Decoder(spec))
     tracemalloc.start()
     try:
         decoders = silent(core, spec, count)
         traced = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
-    told = sum(map(sys.getsizeof, decoders))
+    told = sum(map(size_of, decoders))
     assert told <= count * (base + 1 * KIB)
     assert traced <= count * 4 * KIB
 
 
+@needs_tracing
 @by_format
 def test_a_promise_and_one_byte_cost_64_kib_at_most(core: ModuleType, spec: Spec) -> None:
-    base = sys.getsizeof(core.Decoder(spec))
+    base = size_of(core.Decoder(spec))
     tracemalloc.start()
     try:
         decoders = silent(core, spec, 100)
@@ -205,10 +210,11 @@ def test_a_promise_and_one_byte_cost_64_kib_at_most(core: ModuleType, spec: Spec
         traced = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
-    assert max(map(sys.getsizeof, decoders)) <= base + 65 * KIB
+    assert max(map(size_of, decoders)) <= base + 65 * KIB
     assert traced <= 100 * 70 * KIB
 
 
+@needs_tracing
 @pytest.mark.parametrize(
     ("spec", "stream"),
     [
@@ -221,12 +227,12 @@ def test_a_promise_and_one_byte_cost_64_kib_at_most(core: ModuleType, spec: Spec
 )
 def test_what_comes_after_an_error_is_dropped(core: ModuleType, spec: Spec, stream: bytes) -> None:
     decoder = core.Decoder(spec)
-    base = sys.getsizeof(decoder)
+    base = size_of(decoder)
     with suppress(FramingError):
         decoder.feed(stream)
     error = decoder.error
     assert error is not None
-    assert sys.getsizeof(decoder) == base
+    assert size_of(decoder) == base
     chunk = b"5" * MIB
     tracemalloc.start()
     try:
@@ -240,7 +246,7 @@ def test_what_comes_after_an_error_is_dropped(core: ModuleType, spec: Spec, stre
     finally:
         tracemalloc.stop()
     assert grown < 64 * KIB
-    assert sys.getsizeof(decoder) == base
+    assert size_of(decoder) == base
     assert decoder.buffered_size == 0
 
 
@@ -316,6 +322,34 @@ def test_a_kept_view_never_changes_a_payload(core: ModuleType, size: int, way: A
     kept[:] = b"#" * n
     assert bytes(kept) == b"#" * n
     assert again == payloads == [payload]
+
+
+@pytest.fixture
+def plain_memory(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The pure core with the memory that PyPy needs."""
+    monkeypatch.setattr(_core_py, "_Memory", _core_py._PlainMemory)
+    return _core_py
+
+
+@pytest.mark.parametrize("size", [3, 64 * KIB + 1, 300_000])
+@pytest.mark.parametrize("way", GO_ON.values(), ids=GO_ON)
+def test_a_kept_view_never_changes_a_payload_in_plain_memory(plain_memory: ModuleType, size: int, way: Any) -> None:
+    for hint in (1, 100, 100_000):
+        test_a_kept_view_never_changes_a_payload(plain_memory, size, way, hint)
+
+
+@by_any_way
+@by_format
+def test_plain_memory_gives_the_same(plain_memory: ModuleType, spec: Spec, give: Any) -> None:
+    payloads = [bytes([i]) * size for i, size in enumerate([0, 5, 1000, 200_000, 3])]
+    stream = b"".join(frame(spec, payload) for payload in payloads)
+    for size in (13, 999, 70_000):
+        assert run(plain_memory.Decoder(spec), split(stream, size), give).payloads == payloads
+    decoder = plain_memory.Decoder(spec)
+    give(decoder, stream[:150_000])
+    with pytest.raises(IncompleteFrame) as raised:
+        decoder.feed_eof()
+    assert raised.value.head == stream[raised.value.offset :][:16]
 
 
 @pytest.mark.parametrize("end", ["reset", "error", "eof", "gone", "grown"])
@@ -534,6 +568,7 @@ def collecting(code: Any) -> Iterator[None]:
         gc.callbacks.remove(callback)
 
 
+@pytest.mark.skipif(not hasattr(gc, "get_threshold"), reason="PyPy collects in its own time")
 @pytest.mark.parametrize("give", GO_ON.values(), ids=GO_ON)
 def test_a_collection_whose_code_calls_back_breaks_nothing(core: ModuleType, give: Any) -> None:
     """It may come between two calls, or inside of one and then be refused; in neither case may the stream suffer."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from types import ModuleType
 
 import pytest
 
 from framewire import Delimited, FramingError, Spec, parse_spec
 
+if sys.implementation.name != "cpython":
+    pytest.skip("this Python has no hooks that make allocations fail", allow_module_level=True)
 testcapi = pytest.importorskip("_testcapi", reason="this Python comes without the hooks that make allocations fail")
 
 

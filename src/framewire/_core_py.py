@@ -761,7 +761,7 @@ def _encoder(kind: type[Encoder], spec: Spec, max_size: int | None) -> Encoder:
     return kind(spec, max_size=max_size)
 
 
-class _Memory(BytesIO):
+class _FinalMemory(BytesIO):
     """A ``BytesIO`` that goes quietly: from CPython 3.13 on the collector complains of one that still has views."""
 
     __slots__ = ()
@@ -771,10 +771,51 @@ class _Memory(BytesIO):
             super().close()
 
 
+class _PlainMemory:
+    """What `_Body` needs of a ``BytesIO``, over a ``bytearray``: for PyPy.
+
+    The views of PyPy's own have no address, and so ``SSLSocket.recv_into`` refuses them. The price is a copy of every
+    payload at its end, which PyPy's own makes as well.
+    """
+
+    __slots__ = ("_bytes", "_position")
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+        self._position = 0
+
+    def seek(self, position: int) -> None:
+        self._position = position
+
+    def write(self, data: bytes | memoryview) -> None:
+        stop = self._position + len(data)
+        if stop > len(self._bytes):
+            self._bytes += bytes(stop - len(self._bytes))
+        self._bytes[self._position : stop] = data
+        self._position = stop
+
+    def read(self, size: int) -> bytes:
+        with memoryview(self._bytes) as whole, whole[self._position : self._position + size] as part:
+            return bytes(part)
+
+    def truncate(self, size: int) -> None:
+        self._bytes.append(0)  # a BufferError while there are views, even if there is nothing to cut off
+        del self._bytes[size:]
+
+    def getbuffer(self) -> memoryview:
+        return memoryview(self._bytes)
+
+    def getvalue(self) -> bytes:
+        return bytes(self._bytes)
+
+
+_Memory: type[_FinalMemory] | type[_PlainMemory] = _PlainMemory if sys.implementation.name == "pypy" else _FinalMemory
+
+
 class _Body:
     """A payload on its way, in the memory of its final ``bytes``.
 
-    ``BytesIO`` is what makes this possible in Python: ``getbuffer()`` lends its memory, and ``getvalue()`` hands the
+    ``BytesIO`` is what makes this possible in CPython: ``getbuffer()`` lends its memory, and ``getvalue()`` hands the
     same memory out as ``bytes``. While a view of it lives, it refuses to resize (`BufferError`).
     """
 
