@@ -1,0 +1,20 @@
+"""Chooses the endpoint and the selector that go with the core in force."""
+
+from __future__ import annotations
+
+from selectors import BaseSelector, DefaultSelector
+from typing import TYPE_CHECKING
+
+from ._core import CORE
+
+if TYPE_CHECKING or CORE in ("c", "py"):
+    from ._endpoint_py import Endpoint, Turn, flush_all, send_to_all
+else:
+    from ._core_c import Endpoint, Turn, flush_all, send_to_all
+
+__all__ = ["Endpoint", "Turn", "flush_all", "new_selector", "send_to_all"]
+
+
+def new_selector() -> BaseSelector:
+    """The fastest selector that there is."""
+    return DefaultSelector()

@@ -1,0 +1,896 @@
+"""The event loop: many sockets, one thread, over any selector of the standard library.
+
+A turn of the loop: wait; let every ready socket receive once, and its handler hear of it; run the timers that are due
+and what `Loop.call_soon` has left; then send what all this has queued, once for each channel. So whatever a turn
+produces for a connection leaves in one system call, and nobody waits longer than a turn.
+
+Rules that hold here:
+
+- A loop with nothing to do makes no turns: it waits in the selector, without a limit, until a socket or a timer.
+- What is done in one turn is bounded: 256 KiB received for a channel, `ACCEPT_COUNT` accepted for a listener, and what
+  is called soon from here on belongs to the next turn.
+- Nothing but `Loop.call_soon_threadsafe` may be called from another thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import heapq
+import logging
+import os
+import signal
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from selectors import EVENT_READ, EVENT_WRITE, BaseSelector
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from ._core import Decoder, Encoder
+from ._endpoint import Turn, flush_all, new_selector
+from .broadcast import Group
+from .channel import Channel, Handler, State, address_name
+from .spec import DEFAULT_MAX_SIZE, Spec, resolve
+
+if TYPE_CHECKING:
+    import ssl
+    from typing import TypeAlias
+
+    from typing_extensions import Self
+
+    Address: TypeAlias = tuple[str, int] | str | os.PathLike[str]
+
+__all__ = ["Channel", "Group", "Handler", "Listener", "Loop", "State", "Stats", "Timer"]
+
+logger = logging.getLogger("framewire")
+
+ACCEPT_COUNT = 128
+"""Most connections that a listener accepts in a turn."""
+
+ACCEPT_AGAIN = 1.0
+"""Seconds until a listener tries again when the process or the system has no descriptors left, unless one gets free."""
+
+EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+FLUSH_ROUNDS = 4
+"""How often a turn sends what sending has called forth, before it looks for events again."""
+
+HIGH_MARK, LOW_MARK = 256 * 1024, 64 * 1024
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the channels of one listener have in common."""
+
+    spec: Spec
+    max_size: int | None
+    encoder: Encoder | None
+    tls: ssl.SSLContext | None
+    server_hostname: str | None
+    high_mark: int
+    low_mark: int
+    idle_timeout: float | None
+    frame_timeout: float | None
+    handshake_timeout: float
+    close_timeout: float
+    keepalive: bool
+
+    def decoder(self) -> Decoder:
+        return Decoder(self.spec, max_size=self.max_size)
+
+
+def _settings(
+    spec: Spec | str,
+    *,
+    max_size: int | None = DEFAULT_MAX_SIZE,
+    tls: ssl.SSLContext | None = None,
+    server_hostname: str | None = None,
+    high_mark: int = HIGH_MARK,
+    low_mark: int = LOW_MARK,
+    idle_timeout: float | None = None,
+    frame_timeout: float | None = None,
+    handshake_timeout: float = 10.0,
+    close_timeout: float = 5.0,
+    keepalive: bool = False,
+) -> Settings:
+    if not 0 <= low_mark <= high_mark:
+        raise ValueError(f"low_mark={low_mark} and high_mark={high_mark} must be 0 <= low_mark <= high_mark")
+    timeouts = {
+        "idle_timeout": idle_timeout,
+        "frame_timeout": frame_timeout,
+        "handshake_timeout": handshake_timeout,
+        "close_timeout": close_timeout,
+    }
+    for name, seconds in timeouts.items():
+        if seconds is not None and not seconds > 0:
+            raise ValueError(f"{name} must be more than 0 seconds, not {seconds}")
+    spec, max_size = resolve(spec, max_size)
+    try:
+        encoder = Encoder(spec, max_size=max_size)
+    except ValueError:  # a format that can only be read
+        encoder = None
+    return Settings(
+        spec,
+        max_size,
+        encoder,
+        tls,
+        server_hostname,
+        high_mark,
+        low_mark,
+        idle_timeout,
+        frame_timeout,
+        handshake_timeout,
+        close_timeout,
+        keepalive,
+    )
+
+
+class Timer:
+    """A call that will come; `Loop.call_later` makes it."""
+
+    __slots__ = ("_call", "_loop", "when")
+
+    def __init__(self, loop: Loop, when: float, call: tuple[Callable[..., object], tuple[Any, ...]]) -> None:
+        self._loop = loop
+        self._call: tuple[Callable[..., object], tuple[Any, ...]] | None = call
+        self.when = when
+        """When it is due, in the time of `Loop.time`."""
+
+    def __lt__(self, other: Timer) -> bool:
+        return self.when < other.when
+
+    def cancel(self) -> None:
+        """It will not come. Nothing if it has come, or was cancelled before."""
+        if self._call is not None:
+            self._call = None
+            self._loop._timer_cancelled()
+
+    @property
+    def pending(self) -> bool:
+        """Whether it will still come."""
+        return self._call is not None
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What a loop has done since it was made, and what it holds now."""
+
+    channel_count: int
+    accepted_count: int
+    refused_count: int
+    received_size: int
+    received_count: int
+    sent_size: int
+    sent_count: int
+    queued_size: int
+
+
+class Loop:
+    """An event loop for framed connections.
+
+    >>> from framewire.loop import Handler, Loop
+    >>> class Echo(Handler):
+    ...     def frames_received(self, channel, payloads):
+    ...         channel.send_many(payloads)
+    >>> class Client(Handler):
+    ...     def connected(self, channel):
+    ...         channel.send_many([b"hello", b"world"])
+    ...     def frames_received(self, channel, payloads):
+    ...         print(payloads)
+    ...         channel.loop.stop()
+    >>> with Loop() as loop:
+    ...     listener = loop.listen(("127.0.0.1", 0), Echo(), "u32be")
+    ...     channel = loop.connect(listener.address, Client(), "u32be")
+    ...     loop.run()
+    [b'hello', b'world']
+
+    `listen`, `connect` and `attach` take these options for their channels:
+
+    - ``max_size``: Most bytes in a payload, in both directions; 16 MiB unless given, None lifts the limit.
+    - ``tls``: An ``ssl.SSLContext``.
+    - ``high_mark``, ``low_mark``: Bytes in a channel's queue at which senders pause (256 KiB), and resume (64 KiB).
+    - ``idle_timeout``: Seconds without a byte in either direction after which a channel is closed.
+    - ``frame_timeout``: Seconds that a frame may take from its first byte to its last.
+    - ``handshake_timeout``: Seconds for the handshake of TLS; 10 unless given.
+    - ``close_timeout``: Seconds that `Channel.close` may take; 5 unless given.
+    - ``keepalive``: Whether the system shall look for dead peers (``SO_KEEPALIVE``).
+
+    Args:
+        selector: A selector of the standard library or one like it, which the loop closes. None takes the compiled one
+            where there is epoll, and else ``selectors.DefaultSelector``.
+    """
+
+    def __init__(self, selector: BaseSelector | None = None) -> None:
+        self._selector = new_selector() if selector is None else selector
+        self.turn = Turn()
+        self.turn_count = 0
+        """How many turns the loop has made."""
+        self.source: Channel | None = None
+        """The channel whose frames are being handled now."""
+        self._now = monotonic()
+        self._soon: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._timers: list[Timer] = []
+        self._cancelled_count = 0
+        self._groups: list[Group] = []  # those with something to send
+        self._channels: set[Channel] = set()
+        self._listeners: set[Listener] = set()
+        self._connectors: set[_Connector] = set()
+        self._thread: int | None = None
+        self._stopping = False
+        self._shutdown: Timer | None = None
+        self._closed = False
+        self._signals: dict[int, Any] = {}  # what was there before us
+        self._wake_receiver, self._wake_sender = socket.socketpair()
+        self._wake_receiver.setblocking(False)
+        self._wake_sender.setblocking(False)
+        self._woken = False
+        self._selector.register(self._wake_receiver, EVENT_READ, self._waken)
+        self._past = [0] * 4  # bytes and frames of channels that are gone
+        self._accepted_count = self._refused_count = 0
+
+    # Connections.
+
+    def listen(
+        self,
+        address: Address | socket.socket,
+        handler: Handler,
+        spec: Spec | str = "ascii10",
+        *,
+        backlog: int = 1024,
+        reuse_port: bool = False,
+        max_channels: int | None = None,
+        **options: Any,
+    ) -> Listener:
+        """Accept connections.
+
+        Args:
+            address: ``(host, port)`` for TCP, port 0 for any that is free; the path of a Unix socket, which is made;
+                or a socket that listens already. The host "" is every interface; with ``"::"`` IPv4 comes in too.
+            handler: For all the channels.
+            spec: A wire format, or its name.
+            backlog: Connections that the system keeps until they are accepted.
+            reuse_port: Let several processes listen on one port (``SO_REUSEPORT``).
+            max_channels: Further connections are closed at once.
+            options: See `Loop`.
+
+        Raises:
+            OSError: If that cannot be had.
+            ValueError, TypeError: If an option makes no sense.
+        """
+        settings = _settings(spec, **options)
+        listener = Listener(self, _listening(address, backlog, reuse_port), handler, settings, max_channels)
+        self._listeners.add(listener)
+        listener.resume()
+        logger.info("listening on %s for %s", listener.name, settings.spec.name)
+        return listener
+
+    def connect(
+        self,
+        address: Address,
+        handler: Handler,
+        spec: Spec | str = "ascii10",
+        *,
+        timeout: float | None = None,
+        server_hostname: str | None = None,
+        **options: Any,
+    ) -> Channel:
+        """Connect; `Handler.connected` or `Handler.disconnected` will tell. What is sent before goes out then.
+
+        Args:
+            address: ``(host, port)`` for TCP, or the path of a Unix socket. The addresses of a host are tried in turn.
+            handler: For this channel.
+            spec: A wire format, or its name.
+            timeout: Seconds to connect, in all.
+            server_hostname: What the certificate must be for; the host unless given.
+            options: See `Loop`.
+
+        Raises:
+            ValueError, TypeError: If an option makes no sense.
+        """
+        if server_hostname is None and isinstance(address, tuple):
+            server_hostname = address[0]
+        settings = _settings(spec, server_hostname=server_hostname, **options)
+        channel = self._new_channel(handler, settings, address, server_side=False)
+        channel._told = True
+        connector = _Connector(self, channel, address, timeout)
+        self._connectors.add(connector)
+        self.call_soon(connector.begin)
+        return channel
+
+    def attach(
+        self,
+        sock: socket.socket,
+        handler: Handler,
+        spec: Spec | str = "ascii10",
+        *,
+        server_side: bool = True,
+        server_hostname: str | None = None,
+        **options: Any,
+    ) -> Channel:
+        """Make a channel of a connected stream socket, which now belongs to the loop.
+
+        `server_side` and `server_hostname` matter only with ``tls``; for the other options see `Loop`.
+        """
+        settings = _settings(spec, server_hostname=server_hostname, **options)
+        channel = self._new_channel(handler, settings, _peername(sock), server_side=server_side)
+        self._prepare(sock, settings)
+        self.call_soon(self._start, channel, sock)
+        return channel
+
+    @property
+    def channels(self) -> frozenset[Channel]:
+        """The channels that are open or closing."""
+        return frozenset(self._channels)
+
+    def stats(self) -> Stats:
+        """Counts since the loop was made, and what waits to be sent now."""
+        received_size, received_count, sent_size, sent_count = self._past
+        queued_size = 0
+        for channel in self._channels:
+            received_size += channel.received_size
+            received_count += channel.received_count
+            sent_size += channel.sent_size
+            sent_count += channel.sent_count
+            queued_size += channel.queued_size
+        return Stats(
+            len(self._channels),
+            self._accepted_count,
+            self._refused_count,
+            received_size,
+            received_count,
+            sent_size,
+            sent_count,
+            queued_size,
+        )
+
+    # Calls.
+
+    def time(self) -> float:
+        """Seconds of a clock that never goes back, as of the begin of this turn."""
+        return self._now
+
+    def call_soon(self, callback: Callable[..., object], *args: Any) -> None:
+        """Call at the end of this turn, or in the next one if it is at its end already."""
+        self._soon.append((callback, args))
+
+    def call_soon_threadsafe(self, callback: Callable[..., object], *args: Any) -> None:
+        """`call_soon` for any thread, and for signal handlers: it wakes the loop."""
+        self._soon.append((callback, args))
+        if not self._woken:
+            self._woken = True
+            self._wake()
+
+    def call_later(self, seconds: float, callback: Callable[..., object], *args: Any) -> Timer:
+        """Call after so many seconds."""
+        timer = Timer(self, monotonic() + max(seconds, 0.0), (callback, args))
+        heapq.heappush(self._timers, timer)
+        return timer
+
+    def on_signal(self, signum: int, callback: Callable[..., object], *args: Any) -> None:
+        """Call in the loop when this signal comes. `close` puts back what was before.
+
+        Raises:
+            ValueError: If this is not the main thread.
+        """
+
+        def received(signum: int, frame: object) -> None:
+            self.call_soon_threadsafe(callback, *args)
+
+        before = signal.signal(signum, received)
+        self._signals.setdefault(signum, before)
+
+    def watch(self, fileobj: Any, events: int, callback: Callable[[], object]) -> None:
+        """Call whenever a descriptor that is none of our connections is ready, such as a terminal's."""
+
+        def ready(events: int) -> None:
+            try:
+                callback()
+            except Exception:
+                logger.exception("the callback of %r failed", fileobj)
+
+        self._selector.register(fileobj, events, ready)
+
+    def unwatch(self, fileobj: Any) -> None:
+        """Undo `watch`."""
+        self._selector.unregister(fileobj)
+
+    # Running.
+
+    def run(self) -> None:
+        """Make turns until `stop`, or until `shutdown` is through.
+
+        Raises:
+            RuntimeError: If the loop runs already, or is closed.
+        """
+        if self._thread is not None:
+            raise RuntimeError("the loop is running already")
+        if self._closed:
+            raise RuntimeError("the loop is closed")
+        self._thread = threading.get_ident()
+        self._stopping = False
+        wakeup_fd = -1
+        if self._signals:
+            wakeup_fd = signal.set_wakeup_fd(self._wake_sender.fileno(), warn_on_full_buffer=False)
+        try:
+            while not self._stopping:
+                self._make_turn()
+        finally:
+            if self._signals:
+                signal.set_wakeup_fd(wakeup_fd)
+            self._thread = None
+
+    def stop(self) -> None:
+        """Make `run` return after this turn."""
+        self._stopping = True
+
+    def shutdown(self, timeout: float = 5.0) -> None:
+        """Accept no more, close every channel as `Channel.close` does, and stop when they are gone.
+
+        Args:
+            timeout: Seconds after which what is left is aborted.
+        """
+        if self._shutdown is not None:
+            return
+        logger.info("shutting down: %d connections", len(self._channels))
+        self._shutdown = self.call_later(timeout, self._abort_all)
+        for listener in list(self._listeners):
+            listener.close()
+        for connector in list(self._connectors):
+            connector.channel.abort()
+        for group in {group for channel in self._channels for group in channel.groups}:
+            group.flush()
+        for channel in list(self._channels):
+            channel.close()
+        self.call_soon(self._look_whether_over)
+
+    def close(self) -> None:
+        """Close all that is left, at once. `run` must have returned."""
+        if self._closed:
+            return
+        if self._thread is not None:
+            raise RuntimeError("a loop that runs cannot be closed: stop() it")
+        self._closed = True
+        for listener in list(self._listeners):
+            listener.close()
+        for connector in list(self._connectors):
+            connector.channel.abort()
+        for channel in list(self._channels):
+            channel.abort()
+        while self._soon:
+            self._run_soon()
+        for signum, before in self._signals.items():
+            signal.signal(signum, before)
+        self._timers.clear()
+        self._selector.close()
+        self._wake_receiver.close()
+        self._wake_sender.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    # A turn.
+
+    def _make_turn(self) -> None:
+        self.turn_count += 1
+        for key, events in self._selector.select(self._timeout()):
+            key.data(events)
+        self._now = monotonic()
+        if self._timers:
+            self._run_timers()
+        if self._soon:
+            self._run_soon()
+        turn = self.turn
+        for _ in range(FLUSH_ROUNDS):
+            if not (turn.dirty or self._groups):
+                break
+            self._flush()
+
+    def _timeout(self) -> float | None:
+        if self._soon or self._stopping or self.turn.dirty or self._groups:
+            return 0
+        while self._timers and not self._timers[0].pending:
+            heapq.heappop(self._timers)
+            self._cancelled_count -= 1
+        if not self._timers:
+            return None
+        return max(self._timers[0].when - monotonic(), 0)
+
+    def _flush(self) -> None:
+        groups, self._groups = self._groups, []
+        for group in groups:
+            group.flush()
+        for channel in flush_all(self.turn.take_dirty()):
+            channel.flushed()
+        for channel in self.turn.take_over():  # nobody's frames are the cause
+            channel.hold_back(None)
+
+    def _run_timers(self) -> None:
+        due = []
+        while self._timers and self._timers[0].when <= self._now:
+            timer = heapq.heappop(self._timers)
+            if timer.pending:
+                due.append(timer)
+            else:
+                self._cancelled_count -= 1
+        for timer in due:
+            call, timer._call = timer._call, None
+            if call is not None:  # an earlier one may have cancelled it
+                self._run(*call)
+            else:
+                self._cancelled_count -= 1
+
+    def _run_soon(self) -> None:
+        self._woken = False
+        for _ in range(len(self._soon)):
+            callback, args = self._soon.popleft()
+            self._run(callback, args)
+
+    def _run(self, callback: Callable[..., object], args: tuple[Any, ...]) -> None:
+        try:
+            callback(*args)
+        except Exception:
+            logger.exception("%r failed", callback)
+
+    def _timer_cancelled(self) -> None:
+        """Forget cancelled timers when they are most of all, so that they cannot pile up."""
+        self._cancelled_count += 1
+        if self._cancelled_count > 64 and self._cancelled_count > len(self._timers) // 2:
+            self._timers = [timer for timer in self._timers if timer.pending]
+            heapq.heapify(self._timers)
+            self._cancelled_count = 0
+
+    def _wake(self) -> None:
+        try:
+            self._wake_sender.send(b"\0")
+        except (BlockingIOError, InterruptedError):
+            pass  # it is awake, many times over
+        except OSError:
+            if not self._closed:
+                raise
+
+    def _waken(self, events: int) -> None:
+        with suppress(BlockingIOError, InterruptedError):
+            self._wake_receiver.recv(4096)
+
+    # What channels and groups ask for.
+
+    def to_flush(self, group: Group) -> None:
+        """A group has something to send."""
+        self._groups.append(group)
+
+    def watch_channel(self, channel: Channel, before: int, after: int) -> None:
+        """Change what a channel waits for."""
+        assert channel.sock is not None
+        if not before:
+            self._selector.register(channel.sock, after, channel.ready)
+        elif not after:
+            self._selector.unregister(channel.sock)
+        else:
+            self._selector.modify(channel.sock, after, channel.ready)
+
+    def opened(self, channel: Channel) -> None:
+        """A channel is ready for its handler."""
+        logger.info("%s connected", channel.name)
+
+    def closed(self, channel: Channel, reached: State, error: Exception | None) -> None:
+        """A channel is over."""
+        self._channels.discard(channel)
+        for i, amount in enumerate(
+            (channel.received_size, channel.received_count, channel.sent_size, channel.sent_count)
+        ):
+            self._past[i] += amount
+        reason = "" if error is None else f": {type(error).__name__}: {error}"
+        if reached >= State.OPEN:
+            logger.info("%s disconnected%s", channel.name, reason)
+        else:
+            self._refused_count += 1
+            logger.info("%s not connected%s", channel.name, reason)
+        for listener in self._listeners:
+            listener.resume()  # a descriptor is free
+        self._look_whether_over()
+
+    def _new_channel(self, handler: Handler, settings: Settings, peername: Any, *, server_side: bool) -> Channel:
+        if self._closed:
+            raise RuntimeError("the loop is closed")
+        if settings.tls is not None:
+            from .tls import TlsChannel  # it takes longer to load than all the rest
+
+            return TlsChannel(self, handler, settings, peername, server_side=server_side)
+        return Channel(self, handler, settings, peername)
+
+    def _prepare(self, sock: socket.socket, settings: Settings) -> None:
+        sock.setblocking(False)
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if settings.keepalive:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+    def _start(self, channel: Channel, sock: socket.socket) -> None:
+        if channel.state == State.CLOSED or self._shutdown is not None:
+            sock.close()
+            channel.abort()
+            return
+        self._channels.add(channel)
+        channel.start(sock)
+
+    def accepted(self, listener: Listener, sock: socket.socket, peername: Any) -> None:
+        """A listener has a new connection."""
+        self._accepted_count += 1
+        channel = self._new_channel(listener.handler, listener.settings, peername, server_side=True)
+        try:
+            self._prepare(sock, listener.settings)
+        except OSError:  # it is gone already
+            sock.close()
+            return
+        self._start(channel, sock)
+
+    def refused(self) -> None:
+        """A listener has closed a connection without a word."""
+        self._refused_count += 1
+
+    def listener_closed(self, listener: Listener) -> None:
+        self._listeners.discard(listener)
+
+    def connector_done(self, connector: _Connector) -> None:
+        self._connectors.discard(connector)
+
+    def _abort_all(self) -> None:
+        for channel in list(self._channels):
+            late = TimeoutError(f"{channel.queued_size} bytes could not be sent before the end")
+            channel.abort(late if channel.queued_size else None)
+        self._look_whether_over()
+
+    def _look_whether_over(self) -> None:
+        if self._shutdown is not None and not self._channels:
+            self._shutdown.cancel()
+            self.call_soon(self.stop)
+
+
+class Listener:
+    """A listening socket of a loop; `Loop.listen` makes it."""
+
+    def __init__(
+        self, loop: Loop, sock: socket.socket, handler: Handler, settings: Settings, max_channels: int | None
+    ) -> None:
+        self._loop = loop
+        self._sock = sock
+        self._path = _path_of(sock)
+        self._accepting = False
+        self._retry: Timer | None = None
+        self.handler = handler
+        self.settings = settings
+        self.max_channels = max_channels
+        self.address: Any = sock.getsockname()
+        """Where it listens: ``(host, port)``, with two more for IPv6, or a path."""
+
+    @property
+    def name(self) -> str:
+        """The address, for people."""
+        return address_name(self.address)
+
+    def close(self) -> None:
+        """Accept no more; a Unix socket's path is removed. Channels stay."""
+        self._suspend()
+        if self._retry is not None:
+            self._retry.cancel()
+        if self._sock.fileno() >= 0:
+            self._sock.close()
+            if self._path is not None:
+                _remove(*self._path)
+        self._loop.listener_closed(self)
+
+    def resume(self) -> None:
+        """Accept, if that was suspended."""
+        if not self._accepting and self._sock.fileno() >= 0:
+            self._accepting = True
+            self._loop._selector.register(self._sock, EVENT_READ, self._ready)
+            if self._retry is not None:
+                self._retry.cancel()
+                self._retry = None
+
+    def _suspend(self) -> None:
+        if self._accepting:
+            self._accepting = False
+            self._loop._selector.unregister(self._sock)
+
+    def _ready(self, events: int) -> None:
+        for _ in range(ACCEPT_COUNT):
+            if not self._accepting:
+                return
+            try:
+                sock, peername = self._sock.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                if error.errno in EXHAUSTED:
+                    logger.warning("%s cannot accept: %s; trying again", self.name, error)
+                    self._suspend()
+                    self._retry = self._loop.call_later(ACCEPT_AGAIN, self.resume)
+                    return
+                logger.info("%s: a connection was gone before it was accepted: %s", self.name, error)
+                continue
+            if self.max_channels is not None and len(self._loop._channels) >= self.max_channels:
+                sock.close()
+                self._loop.refused()
+                logger.info("%s refused: %d connections are there", address_name(peername), self.max_channels)
+                continue
+            self._loop.accepted(self, sock, peername)
+
+    def __repr__(self) -> str:
+        return f"<Listener {self.name} {self.settings.spec.name}>"
+
+
+class _Connector:
+    """An attempt to connect: every address of a host, one after the other."""
+
+    def __init__(self, loop: Loop, channel: Channel, address: Address, timeout: float | None) -> None:
+        self._loop = loop
+        self._address = address
+        self._found: Iterable[Any] = iter(())
+        self._sock: socket.socket | None = None
+        self._last: OSError | None = None
+        self._timer = None if timeout is None else loop.call_later(timeout, self._late, timeout)
+        self.channel = channel
+
+    def begin(self) -> None:
+        if not isinstance(self._address, tuple):
+            self._resolved([(socket.AF_UNIX, socket.SOCK_STREAM, 0, "", os.fspath(self._address))])
+            return
+        host, port = self._address[:2]
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        except OSError:  # a name: to look it up may block, so it has a thread of its own
+            threading.Thread(target=self._resolve, args=(host, port), daemon=True).start()
+        else:
+            self._resolved(found)
+
+    def _resolve(self, host: str, port: int) -> None:
+        try:
+            found: Any = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            found = error if isinstance(error, OSError) else OSError(f"{host!r} is no host name: {error}")
+        self._loop.call_soon_threadsafe(self._resolved, found)
+
+    def _resolved(self, found: Any) -> None:
+        if isinstance(found, OSError):
+            self._end(found)
+        else:
+            self._found = iter(found)
+            self._next()
+
+    def _next(self) -> None:
+        """Try the next address."""
+        for family, kind, protocol, _, address in self._found:
+            if self.channel.state == State.CLOSED:
+                break
+            try:
+                self._sock = sock = socket.socket(family, kind, protocol)
+                self._loop._prepare(sock, self.channel.settings)
+                sock.connect(address)
+            except (BlockingIOError, InterruptedError):
+                if family == getattr(socket, "AF_UNIX", None):  # its backlog is full; there is nothing to wait for
+                    self._failed(ConnectionRefusedError(errno.ECONNREFUSED, "the backlog of the server is full"))
+                    continue
+                self._loop._selector.register(sock, EVENT_WRITE, self._ready)
+                return
+            except OSError as error:
+                self._failed(error)
+                continue
+            self._end(None)
+            return
+        self._end(self._last or OSError(f"{self._address!r} has no address"))
+
+    def _ready(self, events: int) -> None:
+        assert self._sock is not None
+        self._loop._selector.unregister(self._sock)
+        number = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number:
+            self._failed(OSError(number, os.strerror(number)))
+            self._next()
+        else:
+            self._end(None)
+
+    def _failed(self, error: OSError) -> None:
+        self._last = error
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
+
+    def _late(self, timeout: float) -> None:
+        if self._sock is not None:
+            self._loop._selector.unregister(self._sock)
+            self._failed(TimeoutError(f"not connected in {timeout:g} s"))
+        self._end(TimeoutError(f"not connected in {timeout:g} s"))
+
+    def _end(self, error: OSError | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self not in self._loop._connectors:
+            return
+        self._loop.connector_done(self)
+        sock, self._sock = self._sock, None
+        if error is not None or sock is None:
+            self.channel.abort(error)
+            if sock is not None:
+                sock.close()
+            return
+        self.channel.peername = _peername(sock)
+        self._loop._start(self.channel, sock)
+
+
+def _peername(sock: socket.socket) -> Any:
+    try:
+        return sock.getpeername()
+    except OSError:
+        return ""
+
+
+def _listening(address: Address | socket.socket, backlog: int, reuse_port: bool) -> socket.socket:
+    if isinstance(address, socket.socket):
+        sock = address
+    elif isinstance(address, tuple):
+        host, port = address[:2]
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        both = family == socket.AF_INET6 and host == "::" and socket.has_dualstack_ipv6()
+        sock = socket.create_server(
+            (host, port), family=family, backlog=backlog, reuse_port=reuse_port, dualstack_ipv6=both
+        )
+    else:
+        sock = _listening_at(os.fspath(address), backlog)
+    sock.setblocking(False)
+    return sock
+
+
+def _listening_at(path: str, backlog: int) -> socket.socket:
+    """A Unix socket at this path, also where a dead server has left one."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        try:
+            sock.bind(path)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or not _is_dead(path):
+                raise
+            os.unlink(path)
+            sock.bind(path)
+        sock.listen(backlog)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _is_dead(path: str) -> bool:
+    """Whether this is a socket on which nobody listens."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
+    return False
+
+
+def _path_of(sock: socket.socket) -> tuple[str, int] | None:
+    """The path of a Unix socket, and the file that it is now."""
+    if sock.family != getattr(socket, "AF_UNIX", None):
+        return None
+    path = sock.getsockname()
+    if not path or not isinstance(path, str):
+        return None
+    return path, os.stat(path).st_ino
+
+
+def _remove(path: str, inode: int) -> None:
+    """Remove a socket's path, unless somebody else has put another there."""
+    try:
+        if os.stat(path).st_ino == inode:
+            os.unlink(path)
+    except OSError:
+        pass
