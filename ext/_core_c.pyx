@@ -16,7 +16,7 @@ Cython's directives are in setup.py: one in a header here would win over a debug
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
-from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.memoryview cimport PyMemoryView_FromObject
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint64_t
@@ -29,7 +29,7 @@ from operator import index
 from framewire._core_py import Encoder as Reference
 from framewire._wire import FORMATS, Refused, no_comma, refusal
 from framewire.errors import HEAD_SIZE as _HEAD_SIZE
-from framewire.errors import IncompleteFrame
+from framewire.errors import FramingError, IncompleteFrame
 from framewire.spec import (
     DEFAULT_MAX_SIZE,
     Ascii,
@@ -1490,3 +1490,6 @@ cdef int set_delimiters(fw_format *wire, tuple delimiters) except -1:
 cdef void free_format(fw_format *wire) noexcept:
     PyMem_Free(wire.delimiters)
     wire.delimiters = NULL
+
+
+include "endpoint.pxi"

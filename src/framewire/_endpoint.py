@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 
 from ._core import CORE
 
-if TYPE_CHECKING or CORE in ("c", "py"):
+if not TYPE_CHECKING and CORE == "c":
+    from ._core_c import HAS_EPOLL, HAS_SOCKETS
+else:
+    HAS_EPOLL = HAS_SOCKETS = False
+
+if TYPE_CHECKING or not HAS_SOCKETS:
     from ._endpoint_py import Endpoint, Turn, flush_all, send_to_all
 else:
     from ._core_c import Endpoint, Turn, flush_all, send_to_all
@@ -17,4 +22,8 @@ __all__ = ["Endpoint", "Turn", "flush_all", "new_selector", "send_to_all"]
 
 def new_selector() -> BaseSelector:
     """The fastest selector that there is."""
+    if HAS_EPOLL:
+        from ._selector import CompiledEpollSelector
+
+        return CompiledEpollSelector()
     return DefaultSelector()

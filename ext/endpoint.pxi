@@ -1,0 +1,535 @@
+# The compiled twin of ``framewire/_endpoint_py.py``, where strategy and rules stand. Included by ``_core_c.pyx``, for
+# what it needs of the decoder. What is particular here:
+#
+# - System calls are made with the interpreter's lock held: none of them blocks, and to let go of it and take it back
+#   costs as much as a small one. So nothing else can run between a look at the queue and its use.
+# - What is received is parsed in memory that belongs to the loop (`Turn`) and is guarded while it is read: a garbage
+#   collection in the middle of the parse can run anybody's code.
+
+from cpython.exc cimport PyErr_CheckSignals
+from libc.errno cimport EINTR, errno
+
+from net cimport *
+
+from os import strerror
+
+cdef enum:
+    READ_SIZE = 256 * 1024
+    DIRECT_SIZE = 64 * 1024
+    LARGE_SIZE = 64 * 1024
+    MAX_BUFFERS = 64
+    MAX_EVENTS = 1024
+
+cdef enum:  # whether more can be sent
+    OPEN = 0
+    ENDING = 1
+    GONE = 2
+
+HAS_SOCKETS = FW_HAS_SOCKETS
+HAS_EPOLL = FW_HAS_EPOLL
+
+
+cdef object os_error():
+    return OSError(errno, strerror(errno))
+
+
+@cython.final
+cdef class Turn:
+    """What a turn of the loop leaves to be done at its end."""
+
+    cdef readonly list dirty
+    cdef readonly list over
+    cdef uint8_t *memory  # to receive into
+    cdef bint lent
+
+    def __cinit__(self):
+        self.dirty = []
+        self.over = []
+
+    def __dealloc__(self):
+        PyMem_Free(self.memory)
+
+    def take_dirty(self):
+        dirty, self.dirty = self.dirty, []
+        return dirty
+
+    def take_over(self):
+        over, self.over = self.over, []
+        return over
+
+    cdef uint8_t *lend(self) except NULL:
+        if self.lent:
+            raise RuntimeError("a call from inside a call of the same loop, or from another thread")
+        if self.memory is NULL:
+            self.memory = <uint8_t *>PyMem_Malloc(READ_SIZE)
+            if self.memory is NULL:
+                raise MemoryError
+        return self.memory
+
+
+cdef class Endpoint:
+    """A non-blocking stream socket with a decoder, and the queue of what is to be sent.
+
+    Args:
+        turn: Where it says that it has something to send.
+        decoder: For what comes in; None if nothing can.
+        encoder: For what goes out. It keeps no state, and may be shared.
+        high_mark: Bytes in the queue above which `over` is set, until somebody unsets it.
+    """
+
+    cdef readonly Turn _turn
+    cdef readonly Decoder decoder
+    cdef readonly Encoder encoder
+    cdef readonly object sock
+    cdef public object failure
+    cdef list chunks
+    cdef Py_ssize_t first
+    cdef Py_ssize_t offset
+    cdef public Py_ssize_t high_mark
+    cdef readonly Py_ssize_t unsent_size
+    cdef readonly int64_t received_size
+    cdef readonly int64_t received_count
+    cdef readonly int64_t sent_size
+    cdef readonly int64_t sent_count
+    cdef int fd
+    cdef public unsigned char mode
+    cdef public bint ended
+    cdef public bint blocked
+    cdef public bint over
+    cdef public bint attended
+    cdef public bint in_order
+    cdef public bint plain
+    cdef public bint _listed
+
+    def __init__(self, Turn turn not None, Decoder decoder, Encoder encoder, Py_ssize_t high_mark):
+        self._turn = turn
+        self.decoder = decoder
+        self.encoder = encoder
+        self.high_mark = high_mark
+        self.mode = OPEN
+        self.blocked = True
+        self.plain = True
+        self.fd = -1
+
+    def attach(self, sock):
+        """Begin to use a connected socket, which is non-blocking."""
+        self.fd = sock.fileno()
+        self.sock = sock
+        self.blocked = False
+
+    def detach(self):
+        """Forget the socket and all that is unsent; the socket is not closed."""
+        self.sock = None
+        self.fd = -1
+        self.mode = GONE
+        self.forget()
+
+    def receive(self):
+        """Receive once, at most 256 KiB.
+
+        Returns:
+            The payloads that are now whole. At the end of the stream, and after an error of the decoder, `ended` is
+            set.
+
+        Raises:
+            OSError: If the connection is lost.
+        """
+        cdef Decoder decoder = self.decoder
+        cdef Turn turn = self._turn
+        cdef uint8_t *memory
+        cdef ptrdiff_t n
+        cdef list payloads
+        if decoder.body is not NULL and decoder.missing_size() >= DIRECT_SIZE:
+            return self.receive_direct()
+        memory = turn.lend()
+        n = fw_recv(self.fd, memory, READ_SIZE)
+        if n <= 0:
+            if n == 0:
+                return self.received(0, None)
+            if fw_would_block(errno):
+                return []
+            raise os_error()
+        self.received_size += n
+        if FW_ONE_THREAD and n < decoder.quick:
+            decoder.extend(memory, n)
+            return []
+        turn.lent = True
+        try:
+            decoder.enter()
+            try:
+                payloads = decoder.take(memory, n)
+            finally:
+                decoder.leave()
+        except FramingError:
+            self.ended = True
+            return []
+        finally:
+            turn.lent = False
+        if decoder.gate:
+            self.ended = True
+        self.received_count += len(payloads)
+        return payloads
+
+    cdef list receive_direct(self):
+        """Receive a part of a large payload where it stays."""
+        cdef ptrdiff_t n
+        cdef char *data
+        window = self.decoder.get_buffer(READ_SIZE)
+        data = self.decoder.lease.data if self.decoder.view_direct else self.decoder.scratch.data
+        n = fw_recv(self.fd, data, self.decoder.view_size)
+        if n < 0:
+            if fw_would_block(errno):
+                return []
+            raise os_error()
+        del window
+        return self.received(n, None)
+
+    def received(self, n, chunk):
+        """Parse `n` bytes that were received: those of `chunk`, or else into the decoder's window; 0 is the end."""
+        cdef Decoder decoder = self.decoder
+        self.received_size += n
+        try:
+            if not n:
+                payloads = decoder.feed_eof()
+                self.ended = True
+            elif chunk is None:
+                payloads = decoder.buffer_updated(n)
+            else:
+                payloads = decoder.feed(chunk)
+        except FramingError:
+            payloads = []
+        if decoder.error is not None:
+            self.ended = True
+        self.received_count += len(payloads)
+        return payloads
+
+    def send(self, payload, /):
+        """Queue the frame of one payload. It goes out at the end of this turn of the loop, or before.
+
+        A ``bytes`` of 64 KiB or more is kept, not copied. Anything else is copied now, and may change afterwards. What
+        is sent to a connection that is lost is dropped, as bytes on their way would be: `Handler.disconnected` tells.
+
+        Raises:
+            FrameTooLarge, ValueError: As `Encoder.encode`; nothing is queued.
+            RuntimeError: After ``close`` and ``send_eof``.
+        """
+        self.check_writable()
+        if PyBytes_CheckExact(payload) and PyBytes_GET_SIZE(payload) >= LARGE_SIZE:
+            for part in self.encoder.encode_parts(payload):
+                if part:
+                    self.put_bytes(part, 0)
+            self.sent_count += 1
+        else:
+            self.put_bytes(self.encoder.encode_one(payload), 1)
+
+    def send_many(self, payloads, /):
+        """Queue the frames of many payloads, which are copied: all of them or, when one is refused, none.
+
+        Raises:
+            FrameTooLarge, ValueError, RuntimeError: As `send`.
+        """
+        self.check_writable()
+        if not isinstance(payloads, list):
+            payloads = list(payloads)
+        self.put_bytes(self.encoder.encode_many(payloads), len(payloads))
+
+    def write(self, data, /):
+        """Queue bytes that are frames already.
+
+        Raises:
+            TypeError: If they are not ``bytes``, which nobody can change any more.
+            RuntimeError: As `send`.
+        """
+        if not PyBytes_CheckExact(data):
+            raise TypeError(f"write() takes bytes, not {type(data).__name__}")
+        self.check_mode()
+        self.put_bytes(data, 0)
+
+    def put(self, bytes data not None, Py_ssize_t count):
+        """Queue `data`, which holds `count` frames."""
+        self.put_bytes(data, count)
+
+    def put_in_order(self, data, count):
+        """What `put` does if `in_order` is set; for a subclass."""
+        raise NotImplementedError
+
+    def append(self, bytes data not None, Py_ssize_t count):
+        """Put `data` at the end of the queue, whatever `in_order` says."""
+        self.append_bytes(data, count)
+
+    def flush(self):
+        """Send what is queued, as far as the socket takes it; return whether nothing is left (see also `failure`)."""
+        return self.flush_plain()
+
+    def unsent(self):
+        """The buffers to send next, at most `MAX_BUFFERS`."""
+        if self.chunks is None:
+            return []
+        buffers = self.chunks[self.first : self.first + MAX_BUFFERS]
+        if self.offset:
+            buffers[0] = memoryview(buffers[0])[self.offset :]
+        return buffers
+
+    def sent(self, Py_ssize_t n):
+        """Forget the first `n` bytes of the queue; return whether that was all which `unsent` had given."""
+        if self.chunks is None or not 0 <= n <= self.unsent_size:
+            raise ValueError(f"n={n} bytes cannot have been sent of {self.unsent_size}")
+        return self.forget_sent(n)
+
+    def lose(self, error):
+        """Note why nothing can be sent any more, and see to it that the loop hears of it."""
+        self.failure = error
+        self.mode = GONE
+        self.forget()
+        self.list_once()
+
+    def forget(self):
+        """Drop what is unsent."""
+        self.chunks = None
+        self.first = self.offset = self.unsent_size = 0
+
+    cdef int check_writable(self) except -1:
+        self.check_mode()
+        if self.encoder is None:
+            raise ValueError(f"{self.decoder.spec!r} can only be read")
+        return 0
+
+    cdef int check_mode(self) except -1:
+        if self.mode == ENDING:
+            raise RuntimeError("nothing can be sent after close() and send_eof()")
+        return 0
+
+    cdef int list_once(self) except -1:
+        if not self._listed:
+            self._listed = True
+            self._turn.dirty.append(self)
+        return 0
+
+    cdef int put_bytes(self, bytes data, Py_ssize_t count) except -1:
+        if self.in_order:
+            self.put_in_order(data, count)
+            return 0
+        return self.append_bytes(data, count)
+
+    cdef int append_bytes(self, bytes data, Py_ssize_t count) except -1:
+        if self.mode == GONE or not PyBytes_GET_SIZE(data):
+            return 0
+        if self.chunks is None:
+            self.chunks = [data]
+        else:
+            self.chunks.append(data)
+        self.unsent_size += PyBytes_GET_SIZE(data)
+        self.sent_count += count
+        self.list_once()
+        if self.unsent_size >= LARGE_SIZE or self.unsent_size > self.high_mark:
+            if not self.blocked:
+                self.flush_any()
+            if self.unsent_size > self.high_mark and not self.over:
+                self.over = True
+                self._turn.over.append(self)
+        return 0
+
+    cdef bint flush_any(self) except -1:
+        return self.flush_plain() if self.plain else self.flush()
+
+    cdef bint flush_plain(self) except -1:
+        cdef iovec buffers[MAX_BUFFERS]
+        cdef Py_ssize_t i, count, size
+        cdef ptrdiff_t n
+        cdef PyObject *chunk
+        if self.fd < 0 or not self.unsent_size:
+            return not self.unsent_size
+        while self.unsent_size:
+            count = min(len(self.chunks) - self.first, MAX_BUFFERS)
+            size = -self.offset
+            for i in range(count):
+                chunk = PyList_GET_ITEM(self.chunks, self.first + i)
+                buffers[i].iov_base = bytes_data(chunk)
+                buffers[i].iov_len = bytes_size(chunk)
+                size += bytes_size(chunk)
+            buffers[0].iov_base = <char *>buffers[0].iov_base + self.offset
+            buffers[0].iov_len -= self.offset
+            n = fw_send_buffers(self.fd, buffers, <int>count)
+            if n < 0:
+                if not fw_would_block(errno):
+                    self.lose(os_error())
+                    return True
+                self.blocked = True
+                return False
+            self.forget_sent(n)
+            if n < size:
+                self.blocked = True
+                return False
+        self.blocked = False
+        return True
+
+    cdef bint forget_sent(self, Py_ssize_t n) except -1:
+        cdef Py_ssize_t last = min(self.first + MAX_BUFFERS, len(self.chunks)), size
+        cdef bint done
+        self.sent_size += n
+        self.unsent_size -= n
+        n += self.offset
+        while self.first < last:
+            size = bytes_size(PyList_GET_ITEM(self.chunks, self.first))
+            if n < size:
+                break
+            n -= size
+            self.first += 1
+        self.offset = n
+        done = self.first == last
+        if not self.unsent_size:
+            self.chunks = None
+            self.first = 0
+        elif self.first > MAX_BUFFERS and self.first > len(self.chunks) // 2:
+            del self.chunks[: self.first]
+            self.first = 0
+        return done
+
+
+def flush_all(list endpoints not None):
+    """Flush those that a turn has left.
+
+    Returns:
+        Those that somebody must look after: not all is sent, or there is a `failure`, or they are `attended`.
+    """
+    cdef Endpoint endpoint
+    cdef list left = []
+    cdef bint done
+    for endpoint in endpoints:
+        endpoint._listed = False
+        done = not endpoint.unsent_size if endpoint.blocked else endpoint.flush_any()
+        if not done or endpoint.failure is not None or endpoint.attended:
+            left.append(endpoint)
+    return left
+
+
+def send_to_all(list endpoints not None, bytes data not None, Py_ssize_t count):
+    """Send the same bytes, which are `count` frames, to each endpoint now.
+
+    Returns:
+        Those to which nothing was sent, because their socket is blocked or something is before it; and those that
+        have begun, or failed, and must be looked after.
+    """
+    cdef Endpoint endpoint
+    cdef list behind = [], left = []
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+    cdef ptrdiff_t n = 0
+    for endpoint in endpoints:
+        if endpoint.mode != OPEN:
+            continue
+        if endpoint.unsent_size and not endpoint.blocked:
+            endpoint.flush_any()
+        if endpoint.unsent_size or endpoint.blocked:
+            behind.append(endpoint)
+            continue
+        if endpoint.plain:
+            n = fw_send(endpoint.fd, PyBytes_AS_STRING(data), size)
+            if n == size:
+                endpoint.sent_size += n
+                endpoint.sent_count += count
+                continue
+        endpoint.sent_count += count
+        endpoint.chunks = [data]
+        endpoint.unsent_size = size
+        if not endpoint.plain:
+            if endpoint.flush() and endpoint.failure is None:
+                continue
+        elif n >= 0:
+            endpoint.forget_sent(n)
+            endpoint.blocked = True
+        elif fw_would_block(errno):
+            endpoint.blocked = True
+        else:
+            endpoint.lose(os_error())
+        left.append(endpoint)
+    return behind, left
+
+
+cdef struct fw_watched:
+    PyObject *key  # NULL: not watched
+    PyObject *ready[4]  # (key, events) for each mask of events, made when it is first needed
+    int events
+
+
+@cython.final
+cdef class EpollWaiter:
+    """Waits for a selector whose keys it is told; makes no object for an event that has come before.
+
+    Args:
+        epfd: The descriptor of the epoll object, which stays its owner's.
+    """
+
+    cdef int epfd
+    cdef fw_watched *watched
+    cdef Py_ssize_t room
+
+    def __init__(self, int epfd):
+        self.epfd = epfd
+
+    def __dealloc__(self):
+        cdef Py_ssize_t fd
+        for fd in range(self.room):
+            self.drop(fd)
+        PyMem_Free(self.watched)
+
+    def keep(self, key):
+        """Give this ``SelectorKey`` out for its descriptor from now on."""
+        cdef Py_ssize_t fd = key.fd, room
+        cdef int events = key.events
+        cdef void *grown
+        if fd < 0:
+            raise ValueError(f"fd={fd} is no descriptor")
+        if fd >= self.room:
+            room = max(fd + 1, 2 * self.room, 64)
+            grown = PyMem_Realloc(self.watched, room * sizeof(fw_watched))
+            if grown is NULL:
+                raise MemoryError
+            self.watched = <fw_watched *>grown
+            memset(self.watched + self.room, 0, (room - self.room) * sizeof(fw_watched))
+            self.room = room
+        self.drop(fd)
+        Py_INCREF(<PyObject *>key)
+        self.watched[fd].key = <PyObject *>key
+        self.watched[fd].events = events
+
+    def forget(self, Py_ssize_t fd):
+        """Give nothing out for this descriptor."""
+        if 0 <= fd < self.room:
+            self.drop(fd)
+
+    def wait(self, int timeout):
+        """Wait so many milliseconds at most, -1 without a limit; return ``[(key, events), ...]``."""
+        cdef epoll_event events[MAX_EVENTS]
+        cdef int n, i, fd, mask
+        cdef fw_watched *watched
+        cdef list ready = []
+        with nogil:
+            n = fw_epoll_wait(self.epfd, events, MAX_EVENTS, timeout)
+        if n < 0:
+            if errno != EINTR:
+                raise os_error()
+            PyErr_CheckSignals()
+            return ready
+        for i in range(n):
+            fd = events[i].data.fd
+            if fd >= self.room or self.watched[fd].key is NULL:
+                continue
+            watched = &self.watched[fd]
+            mask = (2 if events[i].events & ~EPOLLIN else 0) | (1 if events[i].events & ~EPOLLOUT else 0)
+            mask &= watched.events
+            if watched.ready[mask] is NULL:
+                item = (<object>watched.key, mask)
+                watched = &self.watched[fd]  # a garbage collection may have changed it
+                Py_INCREF(<PyObject *>item)
+                Py_XDECREF(watched.ready[mask])
+                watched.ready[mask] = <PyObject *>item
+            ready.append(<object>watched.ready[mask])
+        return ready
+
+    cdef void drop(self, Py_ssize_t fd) noexcept:
+        cdef fw_watched old = self.watched[fd]
+        cdef int mask
+        memset(&self.watched[fd], 0, sizeof(fw_watched))
+        Py_XDECREF(old.key)
+        for mask in range(4):
+            Py_XDECREF(old.ready[mask])
