@@ -25,6 +25,11 @@ cdef enum:  # whether more can be sent
     ENDING = 1
     GONE = 2
 
+cdef enum:  # what became of bytes for one of many
+    DONE = 0
+    BEHIND = 1
+    LEFT = 2
+
 HAS_SOCKETS = FW_HAS_SOCKETS
 HAS_EPOLL = FW_HAS_EPOLL
 
@@ -49,10 +54,12 @@ cdef class Turn:
     def __dealloc__(self):
         PyMem_Free(self.memory)
 
+    @cython.critical_section
     def take_dirty(self):
         dirty, self.dirty = self.dirty, []
         return dirty
 
+    @cython.critical_section
     def take_over(self):
         over, self.over = self.over, []
         return over
@@ -72,8 +79,8 @@ cdef class Endpoint:
 
     Args:
         turn: Where it says that it has something to send.
-        decoder: For what comes in; None if nothing can.
-        encoder: For what goes out. It keeps no state, and may be shared.
+        decoder: For what comes in.
+        encoder: For what goes out. It keeps no state, and may be shared. None if the format can only be read.
         high_mark: Bytes in the queue above which `over` is set, until somebody unsets it.
     """
 
@@ -101,29 +108,33 @@ cdef class Endpoint:
     cdef public bint plain
     cdef public bint _listed
 
-    def __init__(self, Turn turn not None, Decoder decoder, Encoder encoder, Py_ssize_t high_mark):
+    def __cinit__(self, *args, **kwargs):
+        self.fd = -1
+        self.blocked = True
+        self.plain = True
+
+    def __init__(self, Turn turn not None, Decoder decoder not None, Encoder encoder, Py_ssize_t high_mark):
         self._turn = turn
         self.decoder = decoder
         self.encoder = encoder
         self.high_mark = high_mark
-        self.mode = OPEN
-        self.blocked = True
-        self.plain = True
-        self.fd = -1
 
     def attach(self, sock):
         """Begin to use a connected socket, which is non-blocking."""
-        self.fd = sock.fileno()
+        cdef int fd = sock.fileno()
+        self.fd = fd
         self.sock = sock
         self.blocked = False
 
+    @cython.critical_section
     def detach(self):
         """Forget the socket and all that is unsent; the socket is not closed."""
         self.sock = None
         self.fd = -1
         self.mode = GONE
-        self.forget()
+        self.drop_queue()
 
+    @cython.critical_section
     def receive(self):
         """Receive once, at most 256 KiB.
 
@@ -139,13 +150,14 @@ cdef class Endpoint:
         cdef uint8_t *memory
         cdef ptrdiff_t n
         cdef list payloads
+        self.check_initialised()
         if decoder.body is not NULL and decoder.missing_size() >= DIRECT_SIZE:
             return self.receive_direct()
         memory = turn.lend()
         n = fw_recv(self.fd, memory, READ_SIZE)
         if n <= 0:
             if n == 0:
-                return self.received(0, None)
+                return self.parse(0, None)
             if fw_would_block(errno):
                 return []
             raise os_error()
@@ -155,11 +167,12 @@ cdef class Endpoint:
             return []
         turn.lent = True
         try:
-            decoder.enter()
-            try:
-                payloads = decoder.take(memory, n)
-            finally:
-                decoder.leave()
+            with cython.critical_section(decoder):
+                decoder.enter()
+                try:
+                    payloads = decoder.take(memory, n)
+                finally:
+                    decoder.leave()
         except FramingError:
             self.ended = True
             return []
@@ -182,11 +195,17 @@ cdef class Endpoint:
                 return []
             raise os_error()
         del window
-        return self.received(n, None)
+        return self.parse(n, None)
 
+    @cython.critical_section
     def received(self, n, chunk):
         """Parse `n` bytes that were received: those of `chunk`, or else into the decoder's window; 0 is the end."""
+        self.check_initialised()
+        return self.parse(n, chunk)
+
+    cdef list parse(self, Py_ssize_t n, chunk):
         cdef Decoder decoder = self.decoder
+        cdef list payloads
         self.received_size += n
         try:
             if not n:
@@ -195,14 +214,15 @@ cdef class Endpoint:
             elif chunk is None:
                 payloads = decoder.buffer_updated(n)
             else:
-                payloads = decoder.feed(chunk)
+                payloads = decoder.feed_any(chunk)
         except FramingError:
             payloads = []
-        if decoder.error is not None:
+        if decoder._error is not None:
             self.ended = True
         self.received_count += len(payloads)
         return payloads
 
+    @cython.critical_section
     def send(self, payload, /):
         """Queue the frame of one payload. It goes out at the end of this turn of the loop, or before.
 
@@ -222,6 +242,7 @@ cdef class Endpoint:
         else:
             self.put_bytes(self.encoder.encode_one(payload), 1)
 
+    @cython.critical_section
     def send_many(self, payloads, /):
         """Queue the frames of many payloads, which are copied: all of them or, when one is refused, none.
 
@@ -233,6 +254,7 @@ cdef class Endpoint:
             payloads = list(payloads)
         self.put_bytes(self.encoder.encode_many(payloads), len(payloads))
 
+    @cython.critical_section
     def write(self, data, /):
         """Queue bytes that are frames already.
 
@@ -245,6 +267,7 @@ cdef class Endpoint:
         self.check_mode()
         self.put_bytes(data, 0)
 
+    @cython.critical_section
     def put(self, bytes data not None, Py_ssize_t count):
         """Queue `data`, which holds `count` frames."""
         self.put_bytes(data, count)
@@ -253,14 +276,17 @@ cdef class Endpoint:
         """What `put` does if `in_order` is set; for a subclass."""
         raise NotImplementedError
 
+    @cython.critical_section
     def append(self, bytes data not None, Py_ssize_t count):
         """Put `data` at the end of the queue, whatever `in_order` says."""
         self.append_bytes(data, count)
 
+    @cython.critical_section
     def flush(self):
         """Send what is queued, as far as the socket takes it; return whether nothing is left (see also `failure`)."""
         return self.flush_plain()
 
+    @cython.critical_section
     def unsent(self):
         """The buffers to send next, at most `MAX_BUFFERS`."""
         if self.chunks is None:
@@ -270,23 +296,34 @@ cdef class Endpoint:
             buffers[0] = memoryview(buffers[0])[self.offset :]
         return buffers
 
+    @cython.critical_section
     def sent(self, Py_ssize_t n):
         """Forget the first `n` bytes of the queue; return whether that was all which `unsent` had given."""
         if self.chunks is None or not 0 <= n <= self.unsent_size:
             raise ValueError(f"n={n} bytes cannot have been sent of {self.unsent_size}")
         return self.forget_sent(n)
 
+    @cython.critical_section
     def lose(self, error):
         """Note why nothing can be sent any more, and see to it that the loop hears of it."""
         self.failure = error
         self.mode = GONE
-        self.forget()
+        self.drop_queue()
         self.list_once()
 
+    @cython.critical_section
     def forget(self):
         """Drop what is unsent."""
+        self.drop_queue()
+
+    cdef void drop_queue(self) noexcept:
         self.chunks = None
         self.first = self.offset = self.unsent_size = 0
+
+    cdef int check_initialised(self) except -1:
+        if self._turn is None:
+            raise RuntimeError("the Endpoint was not initialised")
+        return 0
 
     cdef int check_writable(self) except -1:
         self.check_mode()
@@ -295,12 +332,13 @@ cdef class Endpoint:
         return 0
 
     cdef int check_mode(self) except -1:
+        self.check_initialised()
         if self.mode == ENDING:
             raise RuntimeError("nothing can be sent after close() and send_eof()")
         return 0
 
     cdef int list_once(self) except -1:
-        if not self._listed:
+        if not self._listed and self._turn is not None:
             self._listed = True
             self._turn.dirty.append(self)
         return 0
@@ -312,6 +350,7 @@ cdef class Endpoint:
         return self.append_bytes(data, count)
 
     cdef int append_bytes(self, bytes data, Py_ssize_t count) except -1:
+        self.check_initialised()
         if self.mode == GONE or not PyBytes_GET_SIZE(data):
             return 0
         if self.chunks is None:
@@ -363,6 +402,32 @@ cdef class Endpoint:
         self.blocked = False
         return True
 
+    cdef int send_now(self, bytes data, Py_ssize_t count) except -1:
+        """Send `data` if nothing is before it; return DONE, BEHIND, or LEFT as `send_to_all` has it."""
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+        cdef ptrdiff_t n = 0
+        if self.unsent_size and not self.blocked:
+            self.flush_any()
+        if self.unsent_size or self.blocked:
+            return BEHIND
+        self.sent_count += count
+        if self.plain:
+            n = fw_send(self.fd, PyBytes_AS_STRING(data), size)
+            if n == size:
+                self.sent_size += n
+                return DONE
+            if n < 0 and not fw_would_block(errno):
+                self.lose(os_error())
+                return LEFT
+        self.chunks = [data]
+        self.unsent_size = size
+        if not self.plain:
+            return DONE if self.flush() and self.failure is None else LEFT
+        self.blocked = True
+        if n > 0:
+            self.forget_sent(n)
+        return LEFT
+
     cdef bint forget_sent(self, Py_ssize_t n) except -1:
         cdef Py_ssize_t last = min(self.first + MAX_BUFFERS, len(self.chunks)), size
         cdef bint done
@@ -395,11 +460,13 @@ def flush_all(list endpoints not None):
     cdef Endpoint endpoint
     cdef list left = []
     cdef bint done
-    for endpoint in endpoints:
-        endpoint._listed = False
-        done = not endpoint.unsent_size if endpoint.blocked else endpoint.flush_any()
-        if not done or endpoint.failure is not None or endpoint.attended:
-            left.append(endpoint)
+    for item in endpoints:
+        endpoint = <Endpoint?>item
+        with cython.critical_section(endpoint):
+            endpoint._listed = False
+            done = not endpoint.unsent_size if endpoint.blocked else endpoint.flush_any()
+            if not done or endpoint.failure is not None or endpoint.attended:
+                left.append(endpoint)
     return left
 
 
@@ -412,36 +479,17 @@ def send_to_all(list endpoints not None, bytes data not None, Py_ssize_t count):
     """
     cdef Endpoint endpoint
     cdef list behind = [], left = []
-    cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
-    cdef ptrdiff_t n = 0
-    for endpoint in endpoints:
+    cdef int status
+    for item in endpoints:
+        endpoint = <Endpoint?>item
         if endpoint.mode != OPEN:
             continue
-        if endpoint.unsent_size and not endpoint.blocked:
-            endpoint.flush_any()
-        if endpoint.unsent_size or endpoint.blocked:
+        with cython.critical_section(endpoint):
+            status = endpoint.send_now(data, count)
+        if status == BEHIND:
             behind.append(endpoint)
-            continue
-        if endpoint.plain:
-            n = fw_send(endpoint.fd, PyBytes_AS_STRING(data), size)
-            if n == size:
-                endpoint.sent_size += n
-                endpoint.sent_count += count
-                continue
-        endpoint.sent_count += count
-        endpoint.chunks = [data]
-        endpoint.unsent_size = size
-        if not endpoint.plain:
-            if endpoint.flush() and endpoint.failure is None:
-                continue
-        elif n >= 0:
-            endpoint.forget_sent(n)
-            endpoint.blocked = True
-        elif fw_would_block(errno):
-            endpoint.blocked = True
-        else:
-            endpoint.lose(os_error())
-        left.append(endpoint)
+        elif status == LEFT:
+            left.append(endpoint)
     return behind, left
 
 
@@ -472,6 +520,7 @@ cdef class EpollWaiter:
             self.drop(fd)
         PyMem_Free(self.watched)
 
+    @cython.critical_section
     def keep(self, key):
         """Give this ``SelectorKey`` out for its descriptor from now on."""
         cdef Py_ssize_t fd = key.fd, room
@@ -492,11 +541,13 @@ cdef class EpollWaiter:
         self.watched[fd].key = <PyObject *>key
         self.watched[fd].events = events
 
+    @cython.critical_section
     def forget(self, Py_ssize_t fd):
         """Give nothing out for this descriptor."""
         if 0 <= fd < self.room:
             self.drop(fd)
 
+    @cython.critical_section
     def wait(self, int timeout):
         """Wait so many milliseconds at most, -1 without a limit; return ``[(key, events), ...]``."""
         cdef epoll_event events[MAX_EVENTS]
