@@ -13,10 +13,10 @@ PIP_INSTALL = $(@D)/bin/python -m pip install --quiet --disable-pip-version-chec
 # Neither the sources nor another choice of core may reach what is tested.
 unexport PYTHONPATH PYTHONHOME FRAMEWIRE_CORE FRAMEWIRE_PURE FRAMEWIRE_DEBUG FRAMEWIRE_SANITIZE
 
-.PHONY: help demo test lint sanitize bench bench-smoke clean
+.PHONY: help demo test lint sanitize bench bench-servers bench-smoke clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/installed ## a server, a client that reads it 16 bytes at a time, and how fast that is
 	$(VENV)/bin/python examples/demo.py
@@ -39,6 +39,9 @@ sanitize: .venv-sanitize/testable ## the compiled core's tests under the address
 
 bench: .venv-bench/benchable ## every ratio, beside the limit of the machine and other libraries: some minutes, 3 GB
 	.venv-bench/bin/python bench/report.py $(ARGS)
+
+bench-servers: .venv-bench/benchable ## servers beside raw epoll in C, and other servers: Linux, ten minutes
+	.venv-bench/bin/python bench/server_report.py $(ARGS)
 
 bench-smoke: .venv-bench/benchable ## the benchmarks, small and untimed: do they run, and agree?
 	FRAMEWIRE_BENCH_SCALE=0.001 .venv-bench/bin/python -m pytest -q --benchmark-disable bench/bench_core.py $(ARGS)
