@@ -263,6 +263,15 @@ def test_no_limit_has_to_be_said(translate: Translate) -> None:
         (["stream", "watch", "localhost", "http"], "argument PORT: 'http' is not a number, from 1 to 65535"),
         (["stream", "watch", "localhost", "1", "--count", "0"], "argument --count: 0 is not 1 or more"),
         (["stream", "watch", "localhost", "1", "-f", "fixed:8", "--max-size", "4"], "max_size=4 is less than"),
+        (["stream", "serve", "--every", "-1"], "argument --every: '-1' is not a number of seconds, 0 or more"),
+        (["stream", "serve", "--every", "nan"], "argument --every: 'nan' is not a number of seconds, 0 or more"),
+        (["stream", "serve", "--every", "1", "--burst"], "argument --burst: not allowed with argument --every"),
+        (["stream", "serve", "-q", "-v"], "argument -v/--verbose: not allowed with argument -q/--quiet"),
+        (["stream", "serve", "--limit", "1K"], "limit must be at least 65536 bytes, not 1024"),
+        (["stream", "serve", "--limit", "none"], "argument --limit: there must be a limit"),
+        (["stream", "serve", "-f", "fixed:8"], "a payload of FixedSize(size=8) has 8 bytes, not 22"),
+        (["stream", "serve", "-f", "u32be,strip=0"], "cannot be written: nobody knows the bytes"),
+        (["stream", "serve", "--key", "key"], "--key needs --cert"),
         (["stream"], "the following arguments are required: COMMAND"),
         ([], "the following arguments are required: COMMAND"),
     ],
@@ -278,7 +287,8 @@ def test_a_wrong_command_line_is_status_2(args: list[str], complaint: str, capsy
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["encode"], ["decode"], ["convert"], ["stream"], ["stream", "watch"], ["formats"]]
+    "command",
+    [[], ["encode"], ["decode"], ["convert"], ["stream"], ["stream", "serve"], ["stream", "watch"], ["formats"]],
 )
 def test_every_command_has_help(
     command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -553,7 +563,9 @@ HELLO = b"22        Welcome to the server!"
 
 def test_watch_prints_the_messages_of_a_server() -> None:
     with server(HELLO + b"5         ", b"one", b"\nx2         no") as port:
-        status, output, complaints = run("stream", "watch", "127.0.0.1", port, "--as", "escape", "--read-size", "3")
+        status, output, complaints = run(
+            "stream", "watch", "--no-reconnect", "127.0.0.1", port, "--as", "escape", "--read-size", "3"
+        )
     assert (status, output, complaints) == (0, b"Welcome to the server!\none\\nx\nno\n", "")
 
 
@@ -565,7 +577,7 @@ def test_watch_ends_after_count_messages() -> None:
 
 def test_watch_reports_a_frame_cut_short() -> None:
     with server(HELLO + b"5         one") as port:
-        status, output, complaints = run("stream", "watch", "127.0.0.1", port)
+        status, output, complaints = run("stream", "watch", "--no-reconnect", "127.0.0.1", port)
     assert (status, output) == (1, b"Welcome to the server!\n")
     assert complaints.startswith(
         f"framewire: 127.0.0.1:{port}: the stream ended in the payload after 13 bytes, 2 more expected, "
@@ -575,7 +587,7 @@ def test_watch_reports_a_frame_cut_short() -> None:
 
 def test_watch_reports_another_protocol() -> None:
     with server(HELLO + b"HTTP/1.1 400 Bad Request\r\n") as port:
-        status, output, complaints = run("stream", "watch", "127.0.0.1", port)
+        status, output, complaints = run("stream", "watch", "--no-reconnect", "127.0.0.1", port)
     assert (status, output) == (1, b"Welcome to the server!\n")
     assert complaints.endswith("and looks like an HTTP response\n")
 
@@ -584,11 +596,11 @@ def test_watch_says_why_it_cannot_connect() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # and does not listen
         port = unused.getsockname()[1]
-        status, output, complaints = run("stream", "watch", "127.0.0.1", str(port))
+        status, output, complaints = run("stream", "watch", "--no-reconnect", "127.0.0.1", str(port))
     assert (status, output) == (1, b"")
     assert complaints.startswith(f"framewire: cannot connect to 127.0.0.1:{port}: ")
     assert complaints.count("\n") == 1
-    status, output, complaints = run("stream", "watch", "a..b", "1")
+    status, output, complaints = run("stream", "watch", "a..b", "1")  # no name that could ever be one
     assert status == 1
     assert complaints.startswith("framewire: cannot connect to a..b:1: ")
 
