@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import importlib
 import os
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 from hypothesis import settings
+from pairs import make_certificate
 
 EXPECT = os.environ.get("FRAMEWIRE_EXPECT", "compiled")
 if EXPECT not in ("compiled", "pure"):
@@ -38,3 +40,9 @@ settings.load_profile("framewire")
 def core(request: pytest.FixtureRequest) -> ModuleType:
     """The module of one core: Decoder, Encoder, Spans."""
     return importlib.import_module(f"framewire._core_{request.param}")
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for ``localhost`` with its key, made once."""
+    return make_certificate(tmp_path_factory.mktemp("tls"))

@@ -8,11 +8,9 @@ import importlib.util
 import io
 import os
 import select
-import shutil
 import signal
 import socket
 import ssl
-import subprocess
 import sys
 import tempfile
 import threading
@@ -27,6 +25,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from pairs import over_tcp, over_tls, over_unix
 
 from framewire import FrameTooLarge, HeaderError, IncompleteFrame, blocking
 from framewire.blocking import LONGEST_WAIT, READABLE, WRITABLE, FramedSocket, FrameReader, FrameWriter, connect
@@ -475,44 +474,6 @@ def test_an_exception_while_a_call_waits_loses_nothing(monkeypatch: pytest.Monke
 
 
 # Real sockets
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("no openssl command to make a certificate with")
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    made = subprocess.run([*command, "-keyout", path, "-out", path.with_suffix(".crt")], capture_output=True)
-    if made.returncode:
-        pytest.skip(f"openssl makes no certificate: {made.stderr.decode(errors='replace')}")
-    path.write_bytes(path.read_bytes() + path.with_suffix(".crt").read_bytes())
-    return path
-
-
-def over_unix() -> tuple[socket.socket, socket.socket]:
-    return socket.socketpair()
-
-
-def over_tcp() -> tuple[socket.socket, socket.socket]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        here = socket.create_connection(listener.getsockname())
-        there, _ = listener.accept()
-    return here, there
-
-
-def over_tls(certificate: Path) -> tuple[ssl.SSLSocket, ssl.SSLSocket]:
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(certificate)
-    client = ssl.create_default_context(cafile=certificate.with_suffix(".crt"))
-    here, there = socket.socketpair()
-    accepted: list[ssl.SSLSocket] = []
-    accept = threading.Thread(target=lambda: accepted.append(server.wrap_socket(there, server_side=True)))
-    accept.start()
-    wrapped = client.wrap_socket(here, server_hostname="localhost")
-    accept.join()
-    return wrapped, accepted[0]
 
 
 Pair = tuple[FramedSocket, FramedSocket]

@@ -76,8 +76,8 @@ class Endpoint:
 
     Args:
         turn: Where it says that it has something to send.
-        decoder: For what comes in; None if nothing can.
-        encoder: For what goes out. It keeps no state, and may be shared.
+        decoder: For what comes in.
+        encoder: For what goes out. It keeps no state, and may be shared. None if the format can only be read.
         high_mark: Bytes in the queue above which `over` is set, until somebody unsets it.
     """
 

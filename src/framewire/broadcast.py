@@ -46,7 +46,7 @@ class Group:
         room.send(b"hello", exclude=channel)     # to all others
 
     A channel that is over leaves by itself. What is sent to one channel directly, and what is sent to its groups,
-    arrives in the order of the calls.
+    arrives in the order of the calls; only what several groups send to it in one turn comes group by group.
 
     A member that does not receive as fast as the group sends is met by the `policy`, as soon as more than `limit` bytes
     wait for it:
@@ -222,9 +222,8 @@ class Group:
         count = sum([item[1] for item in items])
         behind, left = send_to_all(channels, data, count)
         for channel in left:
-            channel.flushed()
-            if channel.state != State.CLOSED:
-                self._begin_backlog(channel)
+            self._begin_backlog(channel)
+            channel.look_again()  # not now: handlers may hear of it, and send more, which must come after all of this
         for channel in behind:
             if channel.state != State.CLOSED:
                 self._begin_backlog(channel).append(channel, data, count, self)

@@ -49,6 +49,9 @@ class State(IntEnum):
     CLOSED = 5
 
 
+CONNECTING, HANDSHAKING, OPEN, DRAINING, LINGERING, CLOSED = State  # a look into an enumeration costs as much as a call
+
+
 def address_name(address: Any) -> str:
     """A socket's address, for people."""
     if not isinstance(address, tuple):
@@ -103,6 +106,7 @@ class Channel(Endpoint):
         "_error",
         "_frame_timer",
         "_half_closed",
+        "_held_back",
         "_interest",
         "_moved",
         "_paused",
@@ -130,7 +134,7 @@ class Channel(Endpoint):
         """Yours."""
         self.groups: tuple[Group, ...] = ()
         self.backlog: Backlog | None = None
-        self._state = State.CONNECTING
+        self._state = CONNECTING
         self._error: Exception | None = None
         self._interest = 0
         self._pauses = 0  # how many reasons there are not to read
@@ -138,6 +142,7 @@ class Channel(Endpoint):
         self._timer: Timer | None = None
         self._frame_timer: Timer | None = None
         self._half_closed = False
+        self._held_back = False  # the handler was told to pause, and will be told to resume
         self._told = False  # the handler knows of it, and will have to hear of its end
         self._moved = 0  # bytes by the last look
         self._began: float | None = None  # when the frame began that is not whole
@@ -165,7 +170,7 @@ class Channel(Endpoint):
         Raises:
             NotImplementedError: Over TLS, which cannot end one direction alone in Python (nor can asyncio).
         """
-        if self.mode != ENDING and self._state <= State.OPEN:
+        if self.mode != ENDING and self._state <= OPEN:
             self._end_sending()
 
     def close(self, error: Exception | None = None) -> None:
@@ -176,13 +181,17 @@ class Channel(Endpoint):
         Args:
             error: What `Handler.disconnected` shall hear.
         """
-        if self._state < State.OPEN:
+        if self._state < OPEN:
             self._disconnect(error)
-        elif self._state == State.OPEN:
-            self._state = State.DRAINING
+        elif self._state is OPEN:
+            self._state = DRAINING
             self._error = error
             self._end_sending()
-            self._watch(self._interest & ~EVENT_READ)
+            if self._state is not DRAINING:  # a group had something left for it, which could not be sent
+                return
+            # What still comes is thrown away: a peer that is sending may read nothing before it is rid of that.
+            over = self.ended and self.decoder.error is None
+            self._watch(self._interest & ~EVENT_READ if over else self._interest | EVENT_READ)
             self._resume_others()
             self._set_timer(self.settings.close_timeout, self._out_of_time)
 
@@ -193,7 +202,7 @@ class Channel(Endpoint):
     def pause_reading(self) -> None:
         """Receive nothing until `resume_reading`, which must follow as many times."""
         self._pauses += 1
-        if self._pauses == 1 and self._state == State.OPEN:
+        if self._pauses == 1 and self._state is OPEN:
             self._watch(self._interest & ~EVENT_READ)
 
     def resume_reading(self) -> None:
@@ -201,7 +210,7 @@ class Channel(Endpoint):
         if self._pauses == 0:
             raise RuntimeError("resume_reading() without pause_reading()")
         self._pauses -= 1
-        if self._pauses == 0 and self._state == State.OPEN and not self.ended:
+        if self._pauses == 0 and self._state is OPEN and not self.ended:
             self._watch(self._interest | EVENT_READ)
 
     def __repr__(self) -> str:
@@ -220,25 +229,22 @@ class Channel(Endpoint):
             self.flush()
             self.flushed()
         if events & self._interest & EVENT_READ:
-            if self._state == State.OPEN:
+            if self._state is OPEN:
                 self._read()
             else:
                 self._linger()
 
     def flushed(self) -> None:
         """See to what follows from an attempt to send."""
-        if self._state == State.CLOSED:
+        if self._state is CLOSED:
             return
-        if self.failure is not None:
-            self._disconnect(self.failure)
-            return
-        if not self.unsent_size and self.backlog is not None:
+        if self.failure is None and not self.unsent_size and self.backlog is not None:
             self.backlog.drain(self)
-            if self.failure is not None:
-                self._disconnect(self.failure)
-                return
-        if self.over and self.queued_size <= self.settings.low_mark:
-            self.over = False
+        if self.failure is not None:
+            self._disconnect(self._error or self.failure)
+            return
+        if self._held_back and self.queued_size <= self.settings.low_mark:
+            self._held_back = self.over = False
             self._attend()
             self._resume_others()
             self._call("sending_resumed")
@@ -248,18 +254,18 @@ class Channel(Endpoint):
             self._watch(self._interest | EVENT_WRITE)
         else:
             self._watch(self._interest & ~EVENT_WRITE)
-            if self.mode == ENDING and self.backlog is None and self._state <= State.DRAINING:
+            if self.mode == ENDING and self.backlog is None and self._state <= DRAINING:
                 self._drained()
 
     def hold_back(self, channel: Channel | None) -> None:
         """The queue is above its high mark: pause reading from `channel`, which is the cause."""
-        if self._state == State.CLOSED or not self.over:
+        if self._state is CLOSED or not self.over:
             return
         if self.queued_size <= self.settings.low_mark:  # it has gone out meanwhile
             self.over = False
             return
-        self.attended = True
-        if channel is not None and channel._state == State.OPEN:
+        self.attended = self._held_back = True
+        if channel is not None and channel._state is OPEN:
             channel.pause_reading()
             if self._paused is None:
                 self._paused = []
@@ -286,20 +292,23 @@ class Channel(Endpoint):
     # Its life.
 
     def _open(self) -> None:
-        self._state = State.OPEN
+        self._state = OPEN
         self.loop.opened(self)
         if self.unsent_size or self.attended:  # sent while there was no connection
-            self._turn_again()
+            self.look_again()
+            if self.backlog is not None and self.flush():  # what is sent from now on must find it behind a queue
+                self.backlog.drain(self)
         self._told = True
         self._call("connected")
-        if self._state == State.OPEN:
+        if self._state is OPEN:
             if not self._pauses:
                 self._watch(self._interest | EVENT_READ)
             settings = self.settings
             if settings.idle_timeout is not None:
                 self._set_timer(settings.idle_timeout / IDLE_LOOKS, self._look, 1)
 
-    def _turn_again(self) -> None:
+    def look_again(self) -> None:
+        """Have `flushed` called at the end of this turn, if the endpoint is `attended`."""
         if not self._listed:
             self._listed = True
             self._turn.dirty.append(self)
@@ -307,7 +316,7 @@ class Channel(Endpoint):
     def _read(self) -> None:
         try:
             payloads = self.receive()
-        except OSError as error:
+        except Exception as error:  # the connection is lost, or there is no memory
             self._disconnect(error)
             return
         if payloads:
@@ -322,7 +331,7 @@ class Channel(Endpoint):
                     channel.hold_back(self)
         if self.settings.frame_timeout is not None:
             self._watch_frame(bool(payloads))
-        if self.ended and self._state == State.OPEN:
+        if self.ended and self._state is OPEN:
             self._incoming_over()
 
     def _incoming_over(self) -> None:
@@ -336,15 +345,18 @@ class Channel(Endpoint):
     def _end_sending(self) -> None:
         for group in self.groups:
             group.discard(self)  # which sends what it has left
+        if self._state is CLOSED:
+            return
         self.mode = ENDING
         self.attended = True
-        self._turn_again()
+        self.look_again()
 
     def _drained(self) -> None:
         """All is sent, and nothing will be."""
         try:
-            if not self._half_closed:
-                self._half_close()
+            if not self._half_closed and not self._half_close():
+                self._watch(self._interest | EVENT_WRITE)
+                return
         except OSError as error:
             self._disconnect(self._error or error)
             return
@@ -352,31 +364,40 @@ class Channel(Endpoint):
         self._attend()
         if self.ended and self.decoder.error is None:  # the peer has ended too
             self._disconnect(self._error)
-        elif self._state == State.DRAINING:
-            self._state = State.LINGERING
+        elif self._state is DRAINING:
+            self._state = LINGERING
             self._watch(EVENT_READ)
 
-    def _half_close(self) -> None:
+    def _half_close(self) -> bool:
+        """Tell the peer that nothing more will come; return whether that has gone out."""
         assert self.sock is not None
         self.sock.shutdown(socket.SHUT_WR)
+        return True
 
     def _linger(self) -> None:
         """Take what still comes, for nothing, up to the peer's end."""
         assert self.sock is not None
+        lost = None
         try:
-            if self.sock.recv(READ_SIZE):
+            if socket.socket.recv(self.sock, READ_SIZE):  # below TLS, for which this is no longer anything
                 return
         except (BlockingIOError, InterruptedError):
             return
-        except OSError:
-            pass  # it is the end, in another way
-        self._disconnect(self._error)
+        except OSError as error:
+            lost = error
+        if self._state is LINGERING:
+            self._disconnect(self._error)  # an error is the end, in another way
+        elif lost is not None:
+            self._disconnect(self._error or lost)
+        else:
+            self.ended = True
+            self._watch(self._interest & ~EVENT_READ)
 
     def _disconnect(self, error: Exception | None) -> None:
-        if self._state == State.CLOSED:
+        if self._state is CLOSED:
             return
         reached = self._state
-        self._state = State.CLOSED
+        self._state = CLOSED
         self.mode = GONE
         self._set_timer(None)
         if self._frame_timer is not None:
@@ -445,7 +466,7 @@ class Channel(Endpoint):
         moved = self.received_size + self.sent_size
         if moved != self._moved:
             self._moved, looks = moved, 0
-        if looks > IDLE_LOOKS:
+        if looks >= IDLE_LOOKS:
             self.close(TimeoutError(f"idle for {settings.idle_timeout:g} s"))
         else:
             self._set_timer(settings.idle_timeout / IDLE_LOOKS, self._look, looks + 1)
@@ -457,15 +478,17 @@ class Channel(Endpoint):
             self._began = None
         elif progress or self._began is None:
             self._began = self.loop.time()
-            if self._frame_timer is None and self._state == State.OPEN:
+            if self._frame_timer is None and self._state is OPEN:
                 self._frame_timer = self.loop.call_later(timeout, self._look_at_frame)
 
     def _look_at_frame(self) -> None:
         timeout = self.settings.frame_timeout
         assert timeout is not None
         self._frame_timer = None
-        if self._began is None or self._state != State.OPEN:
+        if self._began is None or self._state is not OPEN:
             return  # it was completed; the next one will set the timer again
+        if self._pauses:  # that it is not complete is not the peer's fault
+            self._began = self.loop.time()
         left = self._began + timeout - self.loop.time()
         if left <= 0:
             missing = self.decoder.needed_size
@@ -477,7 +500,7 @@ class Channel(Endpoint):
 
     def _out_of_time(self) -> None:
         """Closing has taken too long."""
-        if self._state == State.LINGERING:  # all was sent; the peer just does not go
+        if self._state is LINGERING:  # all was sent; the peer just does not go
             self._disconnect(self._error)
         else:
             lost = TimeoutError(f"{self.queued_size} bytes could not be sent in {self.settings.close_timeout:g} s")

@@ -20,6 +20,7 @@ import logging
 import os
 import signal
 import socket
+import stat
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -54,6 +55,9 @@ ACCEPT_AGAIN = 1.0
 """Seconds until a listener tries again when the process or the system has no descriptors left, unless one gets free."""
 
 EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+LONGEST_WAIT = 24 * 3600.0
+"""Seconds in one wait at most, since selectors count milliseconds in 32 bits."""
 
 FLUSH_ROUNDS = 4
 """How often a turn sends what sending has called forth, before it looks for events again."""
@@ -98,14 +102,13 @@ def _settings(
 ) -> Settings:
     if not 0 <= low_mark <= high_mark:
         raise ValueError(f"low_mark={low_mark} and high_mark={high_mark} must be 0 <= low_mark <= high_mark")
-    timeouts = {
-        "idle_timeout": idle_timeout,
-        "frame_timeout": frame_timeout,
-        "handshake_timeout": handshake_timeout,
-        "close_timeout": close_timeout,
-    }
+    timeouts = {"handshake_timeout": handshake_timeout, "close_timeout": close_timeout}
+    if idle_timeout is not None:
+        timeouts["idle_timeout"] = idle_timeout
+    if frame_timeout is not None:
+        timeouts["frame_timeout"] = frame_timeout
     for name, seconds in timeouts.items():
-        if seconds is not None and not seconds > 0:
+        if not seconds > 0:
             raise ValueError(f"{name} must be more than 0 seconds, not {seconds}")
     spec, max_size = resolve(spec, max_size)
     try:
@@ -217,12 +220,14 @@ class Loop:
         self._groups: list[Group] = []  # those with something to send
         self._channels: set[Channel] = set()
         self._listeners: set[Listener] = set()
-        self._connectors: set[_Connector] = set()
+        self._connectors: dict[Channel, _Connector] = {}
+        self._watched: dict[Any, Callable[[int], None]] = {}
         self._thread: int | None = None
         self._stopping = False
         self._shutdown: Timer | None = None
         self._closed = False
         self._signals: dict[int, Any] = {}  # what was there before us
+        self._wakeup_fd: int | None = None  # likewise, while the loop runs
         self._wake_receiver, self._wake_sender = socket.socketpair()
         self._wake_receiver.setblocking(False)
         self._wake_sender.setblocking(False)
@@ -261,6 +266,7 @@ class Loop:
             ValueError, TypeError: If an option makes no sense.
         """
         settings = _settings(spec, **options)
+        self._check_open()
         listener = Listener(self, _listening(address, backlog, reuse_port), handler, settings, max_channels)
         self._listeners.add(listener)
         listener.resume()
@@ -290,13 +296,17 @@ class Loop:
         Raises:
             ValueError, TypeError: If an option makes no sense.
         """
-        if server_hostname is None and isinstance(address, tuple):
+        if not isinstance(address, tuple):
+            address = os.fspath(address)
+        elif not isinstance(address[0], str):
+            raise TypeError(f"the host must be a str, not {address[0]!r}")
+        elif server_hostname is None:
             server_hostname = address[0]
         settings = _settings(spec, server_hostname=server_hostname, **options)
         channel = self._new_channel(handler, settings, address, server_side=False)
         channel._told = True
         connector = _Connector(self, channel, address, timeout)
-        self._connectors.add(connector)
+        self._connectors[channel] = connector
         self.call_soon(connector.begin)
         return channel
 
@@ -381,21 +391,23 @@ class Loop:
 
         before = signal.signal(signum, received)
         self._signals.setdefault(signum, before)
+        if self._thread is not None:
+            self._set_wakeup_fd()
 
     def watch(self, fileobj: Any, events: int, callback: Callable[[], object]) -> None:
         """Call whenever a descriptor that is none of our connections is ready, such as a terminal's."""
 
         def ready(events: int) -> None:
-            try:
-                callback()
-            except Exception:
-                logger.exception("the callback of %r failed", fileobj)
+            if self._watched.get(fileobj) is ready:  # else it was unwatched in this very turn
+                self._run(callback, ())
 
         self._selector.register(fileobj, events, ready)
+        self._watched[fileobj] = ready
 
     def unwatch(self, fileobj: Any) -> None:
         """Undo `watch`."""
         self._selector.unregister(fileobj)
+        del self._watched[fileobj]
 
     # Running.
 
@@ -407,20 +419,19 @@ class Loop:
         """
         if self._thread is not None:
             raise RuntimeError("the loop is running already")
-        if self._closed:
-            raise RuntimeError("the loop is closed")
-        self._thread = threading.get_ident()
+        self._check_open()
         self._stopping = False
-        wakeup_fd = -1
         if self._signals:
-            wakeup_fd = signal.set_wakeup_fd(self._wake_sender.fileno(), warn_on_full_buffer=False)
+            self._set_wakeup_fd()
+        self._thread = threading.get_ident()
         try:
             while not self._stopping:
                 self._make_turn()
         finally:
-            if self._signals:
-                signal.set_wakeup_fd(wakeup_fd)
             self._thread = None
+            if self._wakeup_fd is not None:
+                signal.set_wakeup_fd(self._wakeup_fd)
+                self._wakeup_fd = None
 
     def stop(self) -> None:
         """Make `run` return after this turn."""
@@ -438,8 +449,8 @@ class Loop:
         self._shutdown = self.call_later(timeout, self._abort_all)
         for listener in list(self._listeners):
             listener.close()
-        for connector in list(self._connectors):
-            connector.channel.abort()
+        for channel in list(self._connectors):
+            channel.abort()
         for group in {group for channel in self._channels for group in channel.groups}:
             group.flush()
         for channel in list(self._channels):
@@ -455,12 +466,12 @@ class Loop:
         self._closed = True
         for listener in list(self._listeners):
             listener.close()
-        for connector in list(self._connectors):
-            connector.channel.abort()
+        for channel in list(self._connectors):
+            channel.abort()
         for channel in list(self._channels):
             channel.abort()
-        while self._soon:
-            self._run_soon()
+        self._run_soon()  # the handlers hear of it; what this leaves is never called
+        self._soon.clear()
         for signum, before in self._signals.items():
             signal.signal(signum, before)
         self._timers.clear()
@@ -478,28 +489,29 @@ class Loop:
 
     def _make_turn(self) -> None:
         self.turn_count += 1
-        for key, events in self._selector.select(self._timeout()):
-            key.data(events)
+        ready = self._selector.select(self._timeout())
         self._now = monotonic()
+        for key, events in ready:
+            key.data(events)
         if self._timers:
             self._run_timers()
         if self._soon:
             self._run_soon()
         turn = self.turn
         for _ in range(FLUSH_ROUNDS):
-            if not (turn.dirty or self._groups):
+            if not (turn.dirty or turn.over or self._groups):
                 break
             self._flush()
 
     def _timeout(self) -> float | None:
-        if self._soon or self._stopping or self.turn.dirty or self._groups:
+        if self._soon or self._stopping or self.turn.dirty or self.turn.over or self._groups:
             return 0
         while self._timers and not self._timers[0].pending:
             heapq.heappop(self._timers)
             self._cancelled_count -= 1
         if not self._timers:
             return None
-        return max(self._timers[0].when - monotonic(), 0)
+        return min(max(self._timers[0].when - monotonic(), 0), LONGEST_WAIT)
 
     def _flush(self) -> None:
         groups, self._groups = self._groups, []
@@ -511,16 +523,12 @@ class Loop:
             channel.hold_back(None)
 
     def _run_timers(self) -> None:
-        due = []
-        while self._timers and self._timers[0].when <= self._now:
+        for _ in range(len(self._timers)):  # where the clock is coarse, one that is set now may be due at once
+            if not self._timers or self._timers[0].when > self._now:
+                break
             timer = heapq.heappop(self._timers)
-            if timer.pending:
-                due.append(timer)
-            else:
-                self._cancelled_count -= 1
-        for timer in due:
             call, timer._call = timer._call, None
-            if call is not None:  # an earlier one may have cancelled it
+            if call is not None:
                 self._run(*call)
             else:
                 self._cancelled_count -= 1
@@ -557,6 +565,17 @@ class Loop:
     def _waken(self, events: int) -> None:
         with suppress(BlockingIOError, InterruptedError):
             self._wake_receiver.recv(4096)
+        self._woken = False  # even if there is nothing to call any more: the next one must wake us again
+
+    def _set_wakeup_fd(self) -> None:
+        """A signal that another thread gets must wake this one."""
+        before = signal.set_wakeup_fd(self._wake_sender.fileno(), warn_on_full_buffer=False)
+        if self._wakeup_fd is None:
+            self._wakeup_fd = before
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("the loop is closed")
 
     # What channels and groups ask for.
 
@@ -581,6 +600,9 @@ class Loop:
     def closed(self, channel: Channel, reached: State, error: Exception | None) -> None:
         """A channel is over."""
         self._channels.discard(channel)
+        connector = self._connectors.pop(channel, None)
+        if connector is not None:
+            connector.cancel()
         for i, amount in enumerate(
             (channel.received_size, channel.received_count, channel.sent_size, channel.sent_count)
         ):
@@ -596,8 +618,7 @@ class Loop:
         self._look_whether_over()
 
     def _new_channel(self, handler: Handler, settings: Settings, peername: Any, *, server_side: bool) -> Channel:
-        if self._closed:
-            raise RuntimeError("the loop is closed")
+        self._check_open()
         if settings.tls is not None:
             from .tls import TlsChannel  # it takes longer to load than all the rest
 
@@ -612,7 +633,7 @@ class Loop:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def _start(self, channel: Channel, sock: socket.socket) -> None:
-        if channel.state == State.CLOSED or self._shutdown is not None:
+        if channel.state == State.CLOSED or self._shutdown is not None or self._closed:
             sock.close()
             channel.abort()
             return
@@ -636,9 +657,6 @@ class Loop:
 
     def listener_closed(self, listener: Listener) -> None:
         self._listeners.discard(listener)
-
-    def connector_done(self, connector: _Connector) -> None:
-        self._connectors.discard(connector)
 
     def _abort_all(self) -> None:
         for channel in list(self._channels):
@@ -739,13 +757,21 @@ class _Connector:
         self.channel = channel
 
     def begin(self) -> None:
+        try:
+            self._begin()
+        except (TypeError, OverflowError) as error:
+            self._end(OSError(errno.EINVAL, f"{self._address!r} is no address: {error}"))
+
+    def _begin(self) -> None:
+        if self.channel.state == State.CLOSED:
+            return
         if not isinstance(self._address, tuple):
             self._resolved([(socket.AF_UNIX, socket.SOCK_STREAM, 0, "", os.fspath(self._address))])
             return
         host, port = self._address[:2]
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-        except OSError:  # a name: to look it up may block, so it has a thread of its own
+        except (OSError, ValueError):  # a name: to look it up may block, so it has a thread of its own
             threading.Thread(target=self._resolve, args=(host, port), daemon=True).start()
         else:
             self._resolved(found)
@@ -753,7 +779,7 @@ class _Connector:
     def _resolve(self, host: str, port: int) -> None:
         try:
             found: Any = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
+        except (OSError, ValueError) as error:
             found = error if isinstance(error, OSError) else OSError(f"{host!r} is no host name: {error}")
         self._loop.call_soon_threadsafe(self._resolved, found)
 
@@ -766,9 +792,9 @@ class _Connector:
 
     def _next(self) -> None:
         """Try the next address."""
+        if self.channel.state == State.CLOSED:
+            return
         for family, kind, protocol, _, address in self._found:
-            if self.channel.state == State.CLOSED:
-                break
             try:
                 self._sock = sock = socket.socket(family, kind, protocol)
                 self._loop._prepare(sock, self.channel.settings)
@@ -782,12 +808,16 @@ class _Connector:
             except OSError as error:
                 self._failed(error)
                 continue
+            except (ValueError, OverflowError) as error:
+                self._failed(OSError(errno.EINVAL, f"{address!r} is no address: {error}"))
+                continue
             self._end(None)
             return
         self._end(self._last or OSError(f"{self._address!r} has no address"))
 
     def _ready(self, events: int) -> None:
-        assert self._sock is not None
+        if self._sock is None:  # given up in this very turn
+            return
         self._loop._selector.unregister(self._sock)
         number = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if number:
@@ -803,23 +833,25 @@ class _Connector:
             self._sock = None
 
     def _late(self, timeout: float) -> None:
-        if self._sock is not None:
-            self._loop._selector.unregister(self._sock)
-            self._failed(TimeoutError(f"not connected in {timeout:g} s"))
         self._end(TimeoutError(f"not connected in {timeout:g} s"))
 
-    def _end(self, error: OSError | None) -> None:
+    def cancel(self) -> None:
+        """The channel is over."""
         if self._timer is not None:
             self._timer.cancel()
-        if self not in self._loop._connectors:
+        if self._sock is not None:
+            self._loop._selector.unregister(self._sock)
+            self._sock.close()
+            self._sock = None
+
+    def _end(self, error: OSError | None) -> None:
+        if error is not None or self._sock is None:
+            self.channel.abort(error)  # which leads to cancel()
             return
-        self._loop.connector_done(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        del self._loop._connectors[self.channel]
         sock, self._sock = self._sock, None
-        if error is not None or sock is None:
-            self.channel.abort(error)
-            if sock is not None:
-                sock.close()
-            return
         self.channel.peername = _peername(sock)
         self._loop._start(self.channel, sock)
 
@@ -867,7 +899,10 @@ def _listening_at(path: str, backlog: int) -> socket.socket:
 
 def _is_dead(path: str) -> bool:
     """Whether this is a socket on which nobody listens."""
+    if not stat.S_ISSOCK(os.stat(path).st_mode):
+        return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # its backlog may be full
         try:
             probe.connect(path)
         except ConnectionRefusedError:

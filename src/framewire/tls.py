@@ -29,6 +29,11 @@ class TlsChannel(Channel):
         self._server_side = server_side
         self._read_wants_write = self._write_wants_read = False
 
+    def resume_reading(self) -> None:
+        super().resume_reading()
+        if not self._pauses:
+            self.loop.call_soon(self._read_again)  # as in receive()
+
     def send_eof(self) -> None:
         raise NotImplementedError("a TLS connection cannot be half-closed: close() it")
 
@@ -141,9 +146,20 @@ class TlsChannel(Channel):
         buffers = self.unsent()
         if len(buffers[0]) >= TLS_READ_SIZE or len(buffers) == 1:
             return memoryview(buffers[0])[:LARGE_SIZE]
-        return b"".join(buffers)
+        size = count = 0
+        while count < len(buffers) and size < TLS_READ_SIZE:
+            size += len(buffers[count])
+            count += 1
+        return b"".join([*buffers[: count - 1], memoryview(buffers[count - 1])[:LARGE_SIZE]])
 
-    def _half_close(self) -> None:
+    def _half_close(self) -> bool:
         assert self.sock is not None
-        with suppress(ssl.SSLWantReadError):  # it waits for the peer's answer, as we shall
+        try:
             self.sock.unwrap()  # type: ignore[attr-defined]
+        except ssl.SSLWantWriteError:
+            return False
+        except ssl.SSLError:
+            pass  # our part was sent; it wants the peer's, or is taken aback by what came instead
+        with suppress(OSError):  # the peer has gone
+            socket.socket.shutdown(self.sock, socket.SHUT_WR)
+        return True
