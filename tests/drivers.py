@@ -7,6 +7,7 @@ the standard library's TLS sockets) which does what the check says, byte for byt
 from __future__ import annotations
 
 import random
+import select
 import socket
 import ssl
 import threading
@@ -207,10 +208,18 @@ class Scene:
         if self.tls:
             self.peer.setblocking(False)
             with suppress(ssl.SSLWantReadError):  # close_notify has gone out; its answer is another matter
-                self.peer.unwrap()
+                while not self._unwrap():
+                    select.select([], [self.peer], [], LIMIT)
             self.peer.settimeout(LIMIT)
         else:
             self.peer.shutdown(socket.SHUT_WR)
+
+    def _unwrap(self) -> bool:
+        try:
+            self.peer.unwrap()
+        except ssl.SSLWantWriteError:
+            return False
+        return True
 
     def received(self) -> list[bytes]:
         """All payloads up to the end."""

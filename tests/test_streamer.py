@@ -325,6 +325,7 @@ def test_a_burst_goes_no_faster_than_its_only_client(policy: str, environment: d
 
 
 @with_proc
+@pytest.mark.skipif("asan" in os.environ.get("LD_PRELOAD", ""), reason="the sanitizer keeps memory that was freed")
 def test_a_burst_keeps_its_memory(environment: dict[str, str]) -> None:
     def peak() -> int:
         status = Path(f"/proc/{server.popen.pid}/status").read_text()

@@ -103,6 +103,7 @@ class Channel(Endpoint):
 
     __slots__ = (
         "_began",
+        "_closing",
         "_error",
         "_frame_timer",
         "_half_closed",
@@ -119,6 +120,7 @@ class Channel(Endpoint):
         "groups",
         "handler",
         "loop",
+        "outgoing",
         "peername",
         "settings",
     )
@@ -132,6 +134,8 @@ class Channel(Endpoint):
         """The peer's address: ``(host, port)``, with two more for IPv6; a path, often empty, for a Unix socket."""
         self.context: Any = None
         """Yours."""
+        self.outgoing = False
+        """Whether `Loop.connect` has made it."""
         self.groups: tuple[Group, ...] = ()
         self.backlog: Backlog | None = None
         self._state = CONNECTING
@@ -142,6 +146,7 @@ class Channel(Endpoint):
         self._timer: Timer | None = None
         self._frame_timer: Timer | None = None
         self._half_closed = False
+        self._closing = False  # it was closed while the connection was under way
         self._held_back = False  # the handler was told to pause, and will be told to resume
         self._told = False  # the handler knows of it, and will have to hear of its end
         self._moved = 0  # bytes by the last look
@@ -182,7 +187,12 @@ class Channel(Endpoint):
             error: What `Handler.disconnected` shall hear.
         """
         if self._state < OPEN:
-            self._disconnect(error)
+            if self.outgoing and self.unsent_size:  # it will be sent, once there is a connection
+                self.mode = ENDING
+                self._closing = True
+                self._error = error
+            else:
+                self._disconnect(error)
         elif self._state is OPEN:
             self._state = DRAINING
             self._error = error
@@ -298,6 +308,9 @@ class Channel(Endpoint):
             self.look_again()
             if self.backlog is not None and self.flush():  # what is sent from now on must find it behind a queue
                 self.backlog.drain(self)
+        if self._closing:
+            self.close(self._error)
+            return
         self._told = True
         self._call("connected")
         if self._state is OPEN:
@@ -397,6 +410,7 @@ class Channel(Endpoint):
         if self._state is CLOSED:
             return
         reached = self._state
+        error = self._error if error is None else error
         self._state = CLOSED
         self.mode = GONE
         self._set_timer(None)

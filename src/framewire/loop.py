@@ -26,7 +26,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from selectors import EVENT_READ, EVENT_WRITE, BaseSelector
+from selectors import EVENT_READ, EVENT_WRITE, BaseSelector, SelectSelector
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +58,9 @@ EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 LONGEST_WAIT = 24 * 3600.0
 """Seconds in one wait at most, since selectors count milliseconds in 32 bits."""
+
+SELECT_LIMIT = 500
+"""Most channels unless more are asked for, where ``select()`` watches them: it can do with 512 sockets on Windows."""
 
 FLUSH_ROUNDS = 4
 """How often a turn sends what sending has called forth, before it looks for events again."""
@@ -134,16 +137,19 @@ def _settings(
 class Timer:
     """A call that will come; `Loop.call_later` makes it."""
 
-    __slots__ = ("_call", "_loop", "when")
+    __slots__ = ("_call", "_loop", "_number", "when")
 
-    def __init__(self, loop: Loop, when: float, call: tuple[Callable[..., object], tuple[Any, ...]]) -> None:
+    def __init__(
+        self, loop: Loop, when: float, number: int, call: tuple[Callable[..., object], tuple[Any, ...]]
+    ) -> None:
         self._loop = loop
         self._call: tuple[Callable[..., object], tuple[Any, ...]] | None = call
+        self._number = number
         self.when = when
         """When it is due, in the time of `Loop.time`."""
 
     def __lt__(self, other: Timer) -> bool:
-        return self.when < other.when
+        return (self.when, self._number) < (other.when, other._number)
 
     def cancel(self) -> None:
         """It will not come. Nothing if it has come, or was cancelled before."""
@@ -216,7 +222,7 @@ class Loop:
         self._now = monotonic()
         self._soon: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._timers: list[Timer] = []
-        self._cancelled_count = 0
+        self._timer_count = self._cancelled_count = 0
         self._groups: list[Group] = []  # those with something to send
         self._channels: set[Channel] = set()
         self._listeners: set[Listener] = set()
@@ -258,7 +264,8 @@ class Loop:
             spec: A wire format, or its name.
             backlog: Connections that the system keeps until they are accepted.
             reuse_port: Let several processes listen on one port (``SO_REUSEPORT``).
-            max_channels: Further connections are closed at once.
+            max_channels: As soon as the loop has so many channels, further connections are closed at once. Where the
+                selector is that of ``select()``, which can watch no more than a few hundred sockets, 500 unless given.
             options: See `Loop`.
 
         Raises:
@@ -267,6 +274,8 @@ class Loop:
         """
         settings = _settings(spec, **options)
         self._check_open()
+        if max_channels is None and isinstance(self._selector, SelectSelector):
+            max_channels = SELECT_LIMIT
         listener = Listener(self, _listening(address, backlog, reuse_port), handler, settings, max_channels)
         self._listeners.add(listener)
         listener.resume()
@@ -304,7 +313,7 @@ class Loop:
             server_hostname = address[0]
         settings = _settings(spec, server_hostname=server_hostname, **options)
         channel = self._new_channel(handler, settings, address, server_side=False)
-        channel._told = True
+        channel.outgoing = channel._told = True
         connector = _Connector(self, channel, address, timeout)
         self._connectors[channel] = connector
         self.call_soon(connector.begin)
@@ -375,7 +384,8 @@ class Loop:
 
     def call_later(self, seconds: float, callback: Callable[..., object], *args: Any) -> Timer:
         """Call after so many seconds."""
-        timer = Timer(self, monotonic() + max(seconds, 0.0), (callback, args))
+        self._timer_count += 1
+        timer = Timer(self, monotonic() + max(seconds, 0.0), self._timer_count, (callback, args))
         heapq.heappush(self._timers, timer)
         return timer
 
@@ -429,6 +439,8 @@ class Loop:
                 self._make_turn()
         finally:
             self._thread = None
+            if not self._channels:
+                self._shutdown = None  # it is through: the loop can be used again
             if self._wakeup_fd is not None:
                 signal.set_wakeup_fd(self._wakeup_fd)
                 self._wakeup_fd = None
@@ -445,7 +457,7 @@ class Loop:
         """
         if self._shutdown is not None:
             return
-        logger.info("shutting down: %d connections", len(self._channels))
+        logger.info("shutting down: connections left: %d", len(self._channels))
         self._shutdown = self.call_later(timeout, self._abort_all)
         for listener in list(self._listeners):
             listener.close()
@@ -517,7 +529,15 @@ class Loop:
         groups, self._groups = self._groups, []
         for group in groups:
             group.flush()
-        for channel in flush_all(self.turn.take_dirty()):
+        dirty = self.turn.take_dirty()
+        try:
+            left = flush_all(dirty)
+        except BaseException:  # Ctrl-C: the loop may run again
+            for channel in dirty:
+                channel._listed = False
+                channel.look_again()
+            raise
+        for channel in left:
             channel.flushed()
         for channel in self.turn.take_over():  # nobody's frames are the cause
             channel.hold_back(None)
@@ -611,7 +631,7 @@ class Loop:
         if reached >= State.OPEN:
             logger.info("%s disconnected%s", channel.name, reason)
         else:
-            self._refused_count += 1
+            self._refused_count += not channel.outgoing
             logger.info("%s not connected%s", channel.name, reason)
         for listener in self._listeners:
             listener.resume()  # a descriptor is free
