@@ -252,7 +252,7 @@ class ScriptedListener:
 def test_accept_may_fail(timeless: Loop, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     recorder = Recorder()
     scripted: Any = ScriptedListener([number] * 3)
-    monkeypatch.setattr("framewire.loop._listening", lambda *args: scripted)
+    monkeypatch.setattr("framewire.loop.listening_on", lambda *args, **kwargs: scripted)
     scripted.setblocking(False)
     listener = timeless.listen(LOCAL, recorder)
     with socket.create_connection(listener.address):

@@ -14,6 +14,7 @@ Rules that hold here:
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import select
 import socket
@@ -23,13 +24,17 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext, suppress
 from io import BufferedIOBase, RawIOBase
+from selectors import EVENT_READ, DefaultSelector
 from time import monotonic
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
-from .connection import Connection
-from .spec import DEFAULT_MAX_SIZE, Spec
+from ._address import EXHAUSTED, address_name, listening_on, path_of, remove
+from .connection import LARGE_SIZE, Connection
+from .errors import FramingError
+from .spec import DEFAULT_MAX_SIZE, Spec, resolve
 
 if TYPE_CHECKING:
+    import ssl
     from types import EllipsisType
     from typing import TypeAlias
 
@@ -41,8 +46,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+logger = logging.getLogger("framewire")
+
 LONGEST_WAIT = 3600.0
 """Seconds in one wait at most; longer timeouts wait again. ``poll`` counts milliseconds in 32 bits."""
+
+LINGER_TIME = 2.0
+"""Seconds that the peer of a connection whose handler has returned gets to receive the rest, and to end its part."""
 
 # What a system call waits for. NOTHING: it has been made.
 NOTHING = 0
@@ -421,6 +431,207 @@ class FramedSocket(_Inbox):
         if timeout is ...:
             timeout = self.timeout
         return None if timeout is None else monotonic() + timeout
+
+
+def serve(
+    handler: Callable[[FramedSocket], object],
+    address: tuple[str, int] | str | os.PathLike[str] | socket.socket,
+    spec: Spec | str = "ascii10",
+    *,
+    max_connections: int = 100,
+    timeout: float | None = None,
+    tls: ssl.SSLContext | None = None,
+    handshake_timeout: float = 10.0,
+    backlog: int = 128,
+    max_size: int | None = DEFAULT_MAX_SIZE,
+) -> ThreadServer:
+    """Listen for connections, to serve each in a thread of its own.
+
+    ::
+
+        def echo(client):
+            for payload in client:
+                client.send(payload)
+
+        with framewire.blocking.serve(echo, ("127.0.0.1", 1243)) as server:
+            server.serve_forever()
+
+    Args:
+        handler: Gets the `FramedSocket`, in the connection's thread. When it returns, the connection is closed. A
+            `FramingError` or an ``OSError`` that it lets through is the peer's fault, and is logged; anything else is
+            logged with its traceback. Neither harms another connection.
+        address: ``(host, port)`` for TCP, port 0 for any that is free; the path of a Unix socket; or a listening
+            socket.
+        spec: A wire format, or its name.
+        max_connections: Most threads at a time. Further connections wait until one ends.
+        timeout: The `FramedSocket.timeout` of every connection, in seconds.
+        tls: An ``ssl.SSLContext`` for connections over TLS.
+        handshake_timeout: Seconds for the handshake of TLS.
+        backlog: Connections that the system keeps until they are accepted.
+        max_size: As in `FramedSocket`.
+
+    Raises:
+        OSError: If that address cannot be had.
+        ValueError, TypeError: If the format or a limit makes no sense.
+    """
+    if max_connections < 1:
+        raise ValueError(f"max_connections must be at least 1, not {max_connections}")
+    spec, max_size = resolve(spec, max_size)
+
+    def framed(sock: socket.socket) -> FramedSocket:
+        if tls is not None:
+            sock.settimeout(handshake_timeout)
+            sock = tls.wrap_socket(sock, server_side=True, suppress_ragged_eofs=False)
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return FramedSocket(sock, spec, max_size=max_size, timeout=timeout)
+
+    return ThreadServer(handler, listening_on(address, backlog), framed, max_connections)
+
+
+class ThreadServer:
+    """A listening socket, and a thread for each of its connections; `serve` makes it."""
+
+    def __init__(
+        self,
+        handler: Callable[[FramedSocket], object],
+        listening: socket.socket,
+        framed: Callable[[socket.socket], FramedSocket],
+        max_connections: int,
+    ) -> None:
+        self._handler = handler
+        self._listening = listening
+        self._path = path_of(listening)
+        self._framed = framed
+        self._free = threading.Semaphore(max_connections)
+        self._lock = threading.Lock()
+        self._threads: dict[threading.Thread, socket.socket] = {}
+        self._stopping = False
+        self._woken, self._wake = socket.socketpair()
+        self._selector = DefaultSelector()
+        self._selector.register(listening, EVENT_READ)
+        self._selector.register(self._woken, EVENT_READ)
+        self.address: Any = listening.getsockname()
+        """Where it listens: ``(host, port)``, with two more for IPv6, or a path."""
+
+    @property
+    def connection_count(self) -> int:
+        """Connections whose handlers run."""
+        return len(self._threads)
+
+    def serve_forever(self) -> None:
+        """Accept connections until `shutdown` is called, by another thread or a signal handler."""
+        while not self._stopping:
+            if not self._free.acquire(timeout=LONGEST_WAIT):
+                continue
+            try:
+                accepted = None if self._stopping else self._accept()
+            except BaseException:
+                self._free.release()
+                raise
+            if accepted is None:
+                self._free.release()
+                continue
+            sock, address = accepted
+            thread = threading.Thread(target=self._serve, args=(sock, address_name(address)), daemon=True)
+            with self._lock:
+                self._threads[thread] = sock
+            thread.start()
+
+    def shutdown(self, timeout: float = 5.0) -> None:
+        """Accept no more; let every handler take what has come, see the end of its stream, and return.
+
+        Args:
+            timeout: Seconds after which the connections of the handlers that still run are shut down: their calls fail.
+        """
+        self._stop()
+        deadline = monotonic() + timeout
+        for how in (socket.SHUT_RD, socket.SHUT_RDWR):
+            with self._lock:
+                threads = dict(self._threads)
+            for sock in threads.values():
+                with suppress(OSError):  # it is closed, or the peer has gone
+                    sock.shutdown(how)
+            for thread in threads:
+                if thread is not threading.current_thread():
+                    thread.join(max(deadline - monotonic(), 0))
+            deadline += 1.0
+
+    def close(self) -> None:
+        """Stop listening, and `shutdown`. Twice is nothing."""
+        self.shutdown()
+        if self._path is not None and self._listening.fileno() >= 0:
+            remove(*self._path)
+        self._selector.close()
+        for sock in (self._listening, self._woken, self._wake):
+            sock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def _stop(self) -> None:
+        if self._stopping:
+            return
+        self._stopping = True
+        self._free.release()  # serve_forever() may wait for a thread to end
+        with suppress(OSError):
+            self._wake.send(b"\0")
+
+    def _accept(self) -> tuple[socket.socket, Any] | None:
+        self._selector.select()
+        if self._stopping:
+            return None
+        try:
+            return self._listening.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return None
+        except OSError as error:
+            if self._stopping or error.errno not in EXHAUSTED:
+                raise
+            logger.warning("%s cannot accept: %s; trying again", address_name(self.address), error)
+            _sleep(self._woken.fileno(), READABLE, 1.0)
+            return None
+
+    def _serve(self, sock: socket.socket, name: str) -> None:
+        reason = ""
+        try:
+            with suppress(OSError):
+                sock.setblocking(True)
+            framed = self._framed(sock)
+            with self._lock:
+                self._threads[threading.current_thread()] = framed.sock
+            if self._stopping:
+                framed.sock.shutdown(socket.SHUT_RD)
+            logger.info("%s connected", name)
+            with framed:
+                self._handler(framed)
+                _linger(framed)
+        except (FramingError, OSError) as error:
+            reason = f": {type(error).__name__}: {error}"
+        except Exception:
+            logger.exception("%s: the handler failed", name)
+        finally:
+            sock.close()
+            with self._lock:
+                del self._threads[threading.current_thread()]
+            self._free.release()
+            logger.info("%s disconnected%s", name, reason)
+
+
+def _linger(framed: FramedSocket) -> None:
+    """Send what is left and the end, and await the peer's: a socket that is closed with unread bytes resets the
+    connection, which can destroy what is still on its way."""
+    framed.flush(timeout=LINGER_TIME)
+    if framed._tls:
+        return
+    framed.sock.shutdown(socket.SHUT_WR)
+    deadline = monotonic() + LINGER_TIME
+    while _wait(framed.sock.fileno(), READABLE, deadline):
+        if not framed.sock.recv(LARGE_SIZE):
+            break
 
 
 class FrameReader(_Inbox):

@@ -21,12 +21,12 @@ Rules that hold here:
 from __future__ import annotations
 
 import logging
-import os
 import socket
 from enum import IntEnum
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import TYPE_CHECKING, Any
 
+from ._address import address_name
 from ._endpoint import Endpoint
 from ._endpoint_py import ENDING, GONE, READ_SIZE
 
@@ -50,14 +50,6 @@ class State(IntEnum):
 
 
 CONNECTING, HANDSHAKING, OPEN, DRAINING, LINGERING, CLOSED = State  # a look into an enumeration costs as much as a call
-
-
-def address_name(address: Any) -> str:
-    """A socket's address, for people."""
-    if not isinstance(address, tuple):
-        return (os.fsdecode(address) if address else "") or "unix"
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class Handler:

@@ -20,7 +20,6 @@ import logging
 import os
 import signal
 import socket
-import stat
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -30,10 +29,11 @@ from selectors import EVENT_READ, EVENT_WRITE, BaseSelector, SelectSelector
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from ._address import EXHAUSTED, address_name, listening_on, path_of, remove
 from ._core import Decoder, Encoder
 from ._endpoint import Turn, flush_all, new_selector
 from .broadcast import Group
-from .channel import Channel, Handler, State, address_name
+from .channel import Channel, Handler, State
 from .spec import DEFAULT_MAX_SIZE, Spec, resolve
 
 if TYPE_CHECKING:
@@ -53,8 +53,6 @@ ACCEPT_COUNT = 128
 
 ACCEPT_AGAIN = 1.0
 """Seconds until a listener tries again when the process or the system has no descriptors left, unless one gets free."""
-
-EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 LONGEST_WAIT = 24 * 3600.0
 """Seconds in one wait at most, since selectors count milliseconds in 32 bits."""
@@ -276,7 +274,9 @@ class Loop:
         self._check_open()
         if max_channels is None and isinstance(self._selector, SelectSelector):
             max_channels = SELECT_LIMIT
-        listener = Listener(self, _listening(address, backlog, reuse_port), handler, settings, max_channels)
+        listener = Listener(
+            self, listening_on(address, backlog, reuse_port=reuse_port), handler, settings, max_channels
+        )
         self._listeners.add(listener)
         listener.resume()
         logger.info("listening on %s for %s", listener.name, settings.spec.name)
@@ -698,7 +698,7 @@ class Listener:
     ) -> None:
         self._loop = loop
         self._sock = sock
-        self._path = _path_of(sock)
+        self._path = path_of(sock)
         self._accepting = False
         self._retry: Timer | None = None
         self.handler = handler
@@ -720,7 +720,7 @@ class Listener:
         if self._sock.fileno() >= 0:
             self._sock.close()
             if self._path is not None:
-                _remove(*self._path)
+                remove(*self._path)
         self._loop.listener_closed(self)
 
     def resume(self) -> None:
@@ -881,71 +881,3 @@ def _peername(sock: socket.socket) -> Any:
         return sock.getpeername()
     except OSError:
         return ""
-
-
-def _listening(address: Address | socket.socket, backlog: int, reuse_port: bool) -> socket.socket:
-    if isinstance(address, socket.socket):
-        sock = address
-    elif isinstance(address, tuple):
-        host, port = address[:2]
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        both = family == socket.AF_INET6 and host == "::" and socket.has_dualstack_ipv6()
-        sock = socket.create_server(
-            (host, port), family=family, backlog=backlog, reuse_port=reuse_port, dualstack_ipv6=both
-        )
-    else:
-        sock = _listening_at(os.fspath(address), backlog)
-    sock.setblocking(False)
-    return sock
-
-
-def _listening_at(path: str, backlog: int) -> socket.socket:
-    """A Unix socket at this path, also where a dead server has left one."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        try:
-            sock.bind(path)
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE or not _is_dead(path):
-                raise
-            os.unlink(path)
-            sock.bind(path)
-        sock.listen(backlog)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _is_dead(path: str) -> bool:
-    """Whether this is a socket on which nobody listens."""
-    if not stat.S_ISSOCK(os.stat(path).st_mode):
-        return False
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)  # its backlog may be full
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            return True
-        except OSError:
-            return False
-    return False
-
-
-def _path_of(sock: socket.socket) -> tuple[str, int] | None:
-    """The path of a Unix socket, and the file that it is now."""
-    if sock.family != getattr(socket, "AF_UNIX", None):
-        return None
-    path = sock.getsockname()
-    if not path or not isinstance(path, str):
-        return None
-    return path, os.stat(path).st_ino
-
-
-def _remove(path: str, inode: int) -> None:
-    """Remove a socket's path, unless somebody else has put another there."""
-    try:
-        if os.stat(path).st_ino == inode:
-            os.unlink(path)
-    except OSError:
-        pass
