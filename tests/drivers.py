@@ -6,20 +6,22 @@ the standard library's TLS sockets) which does what the check says, byte for byt
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 import random
 import select
 import socket
 import ssl
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from typing import Any, Protocol
 
 import pytest
 from looping import LIMIT, check_empty, narrow, recv_all, recv_exactly, reset, run_until, settle, steered
 
-from framewire import FrameTooLarge, HeaderError, IncompleteFrame
+from framewire import FrameTooLarge, HeaderError, IncompleteFrame, aio
 from framewire._core_py import Encoder
 from framewire.blocking import FramedSocket
 from framewire.loop import Channel, Handler, State
@@ -150,6 +152,83 @@ class LoopDriver(Handler):
         run_until(self.loop, lambda: self.channel.state == State.CLOSED)
         self.loop.close()
         check_empty(self.loop)
+
+
+class AioDriver:
+    """One stream on an event loop in a thread of its own: over TLS its transport has bytes left to send when the stream
+    has none, and nothing says so; only a loop that runs sends them."""
+
+    new_loop: Callable[[], asyncio.AbstractEventLoop] = staticmethod(asyncio.new_event_loop)
+
+    def __init__(self, sock: socket.socket, tls: ssl.SSLContext | None, **options: Any) -> None:
+        self.loop = self.new_loop()
+        self.complaints: list[dict[str, Any]] = []
+        self.loop.set_exception_handler(lambda _, context: self.complaints.append(context))
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self.thread.start()
+        hostname = None if tls is None else "localhost"
+        try:
+            self.stream = self.run(aio.from_socket(sock, "ascii10", tls=tls, server_hostname=hostname, **options))
+        except BaseException:
+            self.stop()
+            raise
+
+    def run(self, call: Awaitable[Any]) -> Any:
+        async def limited() -> Any:
+            return await asyncio.wait_for(call, LIMIT)
+
+        return asyncio.run_coroutine_threadsafe(limited(), self.loop).result()
+
+    def send(self, payload: bytes) -> None:
+        self.run(self.stream.send(payload))
+
+    def send_many(self, payloads: list[bytes]) -> None:
+        self.run(self.stream.send_many(payloads))
+
+    def flush(self) -> None:
+        async def flush() -> None:
+            await self.stream.flush()
+            while self.stream.queued_size:
+                await asyncio.sleep(0.001)
+            await self.stream.flush()
+
+        self.run(flush())
+
+    def poll(self) -> list[bytes]:
+        try:
+            return self.run(self.stream.recv_many(timeout=0))
+        except TimeoutError:
+            return []
+
+    def recv(self) -> bytes | None:
+        return self.run(self.stream.recv())
+
+    def send_eof(self) -> None:
+        async def send_eof() -> None:
+            self.stream.send_eof()
+
+        self.run(send_eof())
+
+    def close(self) -> None:
+        if self.loop.is_closed():
+            return
+        try:
+            self.run(self.stream.close(timeout=LIMIT))
+        finally:
+            self.stop()
+        assert not self.complaints
+
+    def stop(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(LIMIT)
+        assert not self.thread.is_alive()
+        self.loop.close()
+
+
+class UvloopDriver(AioDriver):
+    @staticmethod
+    def new_loop() -> asyncio.AbstractEventLoop:
+        return importlib.import_module("uvloop").new_event_loop()
 
 
 class Scene:

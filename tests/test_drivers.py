@@ -6,14 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from drivers import CHECKS, Begin, BlockingDriver, LoopDriver, scene
+from drivers import CHECKS, AioDriver, Begin, BlockingDriver, LoopDriver, UvloopDriver, scene
 from pairs import over_tcp, over_unix, tls_contexts
 
 __all__ = ["scene"]
 
 
-@pytest.fixture(params=[BlockingDriver, LoopDriver], ids=["blocking", "loop"])
+@pytest.fixture(params=[BlockingDriver, LoopDriver, AioDriver, UvloopDriver], ids=["blocking", "loop", "aio", "uvloop"])
 def driver(request: pytest.FixtureRequest) -> Any:
+    if request.param is UvloopDriver:
+        pytest.importorskip("uvloop", reason="uvloop is not installed")
     return request.param
 
 

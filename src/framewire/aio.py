@@ -106,7 +106,7 @@ async def open_connection(
         await asyncio.wait_for(connecting, timeout)
     except asyncio.TimeoutError as error:
         stream.abort()
-        if timeout is None or str(error):  # the system's own
+        if timeout is None or getattr(error, "errno", None) is not None:  # the system's own
             raise
         raise TimeoutError(f"not connected in {timeout:g} s") from None
     except BaseException:
@@ -266,7 +266,8 @@ class FramedStream:
     async def send(self, payload: BytesLike, /) -> None:
         """Send one payload; waits first while more than the high mark is unsent. It goes out in this turn of the loop.
 
-        A ``bytes`` of 64 KiB or more is kept, not copied. Anything else is copied at once, and may change afterwards.
+        A ``bytes`` of 64 KiB or more goes to the transport as it is. Anything else is copied at once, and may change
+        afterwards.
         If the call is cancelled, nothing of it was sent.
 
         Raises:
@@ -293,7 +294,9 @@ class FramedStream:
         self._write(self._writable().encode_many(payloads))
 
     async def flush(self) -> None:
-        """Wait until no more than the low mark is unsent.
+        """Write now, and wait as `send` would: above the high mark until no more than the low mark is unsent.
+
+        With ``high_mark=0, low_mark=0`` it waits until all has gone to the system (over TLS: to be encrypted).
 
         Raises:
             OSError: If the connection is lost.
@@ -311,7 +314,7 @@ class FramedStream:
         """
         if not self._transport.can_write_eof():
             raise NotImplementedError("a TLS connection cannot be half-closed: close() it")
-        if not self._ending and self._lost is None:
+        if not self._ending and not self._transport.is_closing():
             self._ending = True
             self._flush()
             self._transport.write_eof()
@@ -340,8 +343,9 @@ class FramedStream:
                 timer.cancel()
 
     def abort(self) -> None:
-        """Disconnect now; what is unsent is lost."""
+        """Disconnect now; what is unsent is lost, and what was received and not taken."""
         self._closing = self._over = True
+        self._payloads.clear()
         if self._transport is not None:
             self._transport.abort()
 
@@ -359,6 +363,7 @@ class FramedStream:
 
     async def _arrival(self, timeout: float | None) -> None:
         """Wait, behind those that wait already, until there is a payload or the end."""
+        self._flush()  # the answer may wait for it
         waiter: asyncio.Future[None] = self._loop.create_future()
         timer = None if timeout is None else self._loop.call_later(timeout, _expire, waiter)
         self._receivers.append(waiter)
@@ -495,8 +500,7 @@ class FramedStream:
         self._wake_next()
 
     def _disconnected(self, error: Exception | None) -> None:
-        if error is None and not self._over and not self._closing:
-            error = ConnectionAbortedError("the connection was closed")
+        self._transport.close()  # it is closed, but over TLS Python 3.10's would warn that nobody has done it
         self._lost = error
         self._over = True
         self._writing_paused = False
@@ -567,6 +571,8 @@ class _Protocol(asyncio.BufferedProtocol):
         return self._half_closes and not stream._closing
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if exc is None and not self._stream._over:
+            self.eof_received()  # all that Python 3.10 says when the peer has ended TLS in order
         self._stream._disconnected(exc)
 
     def pause_writing(self) -> None:
@@ -632,23 +638,19 @@ async def start_server(
     loop = asyncio.get_running_loop()
     options = {"max_size": max_size, "read_limit": read_limit, "high_mark": high_mark, "low_mark": low_mark}
     FramedStream(spec, **options)  # type: ignore[arg-type]  # to hear its complaints now
-    server = Server(handler)
+    sock = listening_on(address, backlog, reuse_port=reuse_port)
+    server = Server(handler, sock)
 
     def protocol() -> _Protocol:
         return _Protocol(FramedStream(spec, **options), server._accepted)  # type: ignore[arg-type]
 
-    if isinstance(address, socket.socket):
-        kind: Any = (
-            loop.create_unix_server if address.family == getattr(socket, "AF_UNIX", None) else loop.create_server
-        )
-        listening = await kind(protocol, sock=address, ssl=tls, backlog=backlog)
-    elif isinstance(address, tuple):
-        listening = await loop.create_server(
-            protocol, address[0], address[1], ssl=tls, backlog=backlog, reuse_port=reuse_port or None
-        )
-    else:
-        listening = await loop.create_unix_server(protocol, os.fspath(address), ssl=tls, backlog=backlog)
-    server._listening = listening
+    unix = sock.family == getattr(socket, "AF_UNIX", None)
+    listen: Any = loop.create_unix_server if unix else loop.create_server
+    try:
+        server._listening = await listen(protocol, sock=sock, ssl=tls, backlog=backlog)
+    except BaseException:
+        sock.close()
+        raise
     for name in server.addresses:
         logger.info("listening on %s", address_name(name))
     return server
@@ -678,9 +680,11 @@ async def serve(
 class Server:
     """Listening sockets, and the tasks of their connections; `start_server` makes it."""
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: Handler, sock: socket.socket) -> None:
         self._handler = handler
+        self._path = path_of(sock)
         self._listening: Any = None
+        self._ending = False
         self._tasks: dict[FramedStream, asyncio.Task[None]] = {}
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -704,14 +708,19 @@ class Server:
         Args:
             timeout: Seconds after which the handlers that still run are cancelled, and their connections aborted.
         """
+        self._ending = True
         self._listening.close()
+        if self._path is not None:
+            remove(*self._path)
         for stream in self._tasks:
             stream.finish_receiving()
-        if self._tasks:
-            await asyncio.wait([*self._tasks.values()], timeout=timeout)
-        for stream, task in self._tasks.items():
-            stream.abort()
-            task.cancel()
+        try:
+            if self._tasks:
+                await asyncio.wait([*self._tasks.values()], timeout=timeout)
+        finally:
+            for stream, task in self._tasks.items():
+                stream.abort()
+                task.cancel()
         if self._tasks:
             await asyncio.wait([*self._tasks.values()])
         if not self._over.done():
@@ -724,6 +733,9 @@ class Server:
         await self.shutdown()
 
     def _accepted(self, stream: FramedStream) -> None:
+        if self._ending:  # it was accepted before, and took until now to be ready
+            stream.abort()
+            return
         task = stream._loop.create_task(self._serve(stream))
         self._tasks[stream] = task
         task.add_done_callback(lambda _: self._tasks.pop(stream))
