@@ -62,7 +62,7 @@ def extensions() -> list[Any]:
         "framewire._core_c",
         ["ext/_core_c.pyx"],
         include_dirs=["ext"],
-        depends=["ext/wire.h", "ext/wire.pxd", "ext/net.h", "ext/net.pxd", "ext/endpoint.pxi"],
+        depends=["ext/wire.h", "ext/wire.pxd", "ext/net.h", "ext/net.pxd", "ext/endpoint.pxi", "ext/pipe.pxi"],
         define_macros=[("FRAMEWIRE_DEBUG", "1")] if DEBUG else [("NDEBUG", None)],
         extra_compile_args=flags + (SANITIZE_FLAGS if SANITIZE else []),
         extra_link_args=SANITIZE_FLAGS if SANITIZE else [],

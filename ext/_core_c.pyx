@@ -1493,3 +1493,4 @@ cdef void free_format(fw_format *wire) noexcept:
 
 
 include "endpoint.pxi"
+include "pipe.pxi"
