@@ -48,7 +48,7 @@ bench-smoke: .venv-bench/benchable ## the benchmarks, small and untimed: do they
 	FRAMEWIRE_BENCH_SCALE=0.001 .venv-bench/bin/python -m pytest -q --benchmark-disable bench/bench_core.py $(ARGS)
 
 bench-drivers: .venv-bench/benchable ## asyncio streams, and the drop-ins beside their hosts: five minutes
-	for bench in aio dropin_asyncio dropin_multiprocessing dropin_twisted; do \
+	for bench in aio dropin_asyncio dropin_hiredis dropin_multiprocessing dropin_twisted; do \
 		.venv-bench/bin/python bench/$$bench.py $(ARGS) || exit 1; done
 
 hosts: .venv-bench/benchable ## the hosts' own test suites, on the drop-ins, on both cores

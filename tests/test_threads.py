@@ -205,6 +205,15 @@ def test_what_was_sent_last_arrives_though_the_peer_goes_on_sending() -> None:
         assert client.recv() is None
 
 
+def test_a_server_can_be_closed_as_soon_as_it_is_started() -> None:
+    for _ in range(200):
+        with serve(echo, LOCAL, "u32be") as server:
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+        thread.join(LIMIT)
+        assert not thread.is_alive()
+
+
 def test_wrong_arguments_are_told() -> None:
     with pytest.raises(ValueError, match="max_connections must be at least 1, not 0"):
         serve(echo, LOCAL, max_connections=0)

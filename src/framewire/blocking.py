@@ -507,6 +507,9 @@ class ThreadServer:
         self._lock = threading.Lock()
         self._threads: dict[threading.Thread, socket.socket] = {}
         self._stopping = False
+        self._accepting: int | None = None  # the thread that does
+        self._ended = threading.Event()  # nobody does
+        self._ended.set()
         self._woken, self._wake = socket.socketpair()
         self._selector = DefaultSelector()
         self._selector.register(listening, EVENT_READ)
@@ -521,22 +524,14 @@ class ThreadServer:
 
     def serve_forever(self) -> None:
         """Accept connections until `shutdown` is called, by another thread or a signal handler."""
-        while not self._stopping:
-            if not self._free.acquire(timeout=LONGEST_WAIT):
-                continue
-            try:
-                accepted = None if self._stopping else self._accept()
-            except BaseException:
-                self._free.release()
-                raise
-            if accepted is None:
-                self._free.release()
-                continue
-            sock, address = accepted
-            thread = threading.Thread(target=self._serve, args=(sock, address_name(address)), daemon=True)
-            with self._lock:
-                self._threads[thread] = sock
-            thread.start()
+        self._ended.clear()
+        self._accepting = threading.get_ident()
+        try:
+            while not self._stopping:
+                self._serve_one()
+        finally:
+            self._accepting = None
+            self._ended.set()
 
     def shutdown(self, timeout: float = 5.0) -> None:
         """Accept no more; let every handler take what has come, see the end of its stream, and return.
@@ -545,6 +540,8 @@ class ThreadServer:
             timeout: Seconds after which the connections of the handlers that still run are shut down: their calls fail.
         """
         self._stop()
+        if self._accepting != threading.get_ident():  # not out of a signal handler
+            self._ended.wait(LONGEST_WAIT)
         deadline = monotonic() + timeout
         for how in (socket.SHUT_RD, socket.SHUT_RDWR):
             with self._lock:
@@ -579,6 +576,24 @@ class ThreadServer:
         self._free.release()  # serve_forever() may wait for a thread to end
         with suppress(OSError):
             self._wake.send(b"\0")
+
+    def _serve_one(self) -> None:
+        """Accept a connection, as soon as there is a thread for it."""
+        if not self._free.acquire(timeout=LONGEST_WAIT):
+            return
+        try:
+            accepted = None if self._stopping else self._accept()
+        except BaseException:
+            self._free.release()
+            raise
+        if accepted is None:
+            self._free.release()
+            return
+        sock, address = accepted
+        thread = threading.Thread(target=self._serve, args=(sock, address_name(address)), daemon=True)
+        with self._lock:
+            self._threads[thread] = sock
+        thread.start()
 
     def _accept(self) -> tuple[socket.socket, Any] | None:
         self._selector.select()
