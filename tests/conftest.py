@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from pairs import make_certificate
 
 EXPECT = os.environ.get("FRAMEWIRE_EXPECT", "compiled")
@@ -29,7 +29,8 @@ settings.register_profile(
     "framewire",
     max_examples=100 * EXAMPLES,
     derandomize=EXAMPLES == 1,
-    deadline=None,  # no timed test
+    deadline=None,  # no timed test, nor a limit to how long examples may take to make
+    suppress_health_check=[HealthCheck.too_slow],
     database=None,
     print_blob=True,
 )

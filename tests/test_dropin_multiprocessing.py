@@ -17,7 +17,6 @@ import subprocess
 import sys
 import threading
 import time
-import tracemalloc
 from collections.abc import Callable, Iterator
 from multiprocessing import connection, reduction
 from pathlib import Path
@@ -30,10 +29,13 @@ from framewire.dropin import UnsupportedVersion, _pipe_py
 from framewire.dropin import multiprocessing as dropin
 from framewire.dropin._patch import Patch
 
+if sys.implementation.name != "cpython":
+    pytest.skip("what is replaced is CPython's", allow_module_level=True)
 if sys.platform == "win32":
     pytest.skip("not for Windows, whose pipes keep messages apart", allow_module_level=True)
 import fcntl
 import termios
+import tracemalloc
 
 LIMIT = 20.0
 STOCK = connection.Connection
