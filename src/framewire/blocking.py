@@ -630,10 +630,10 @@ class ThreadServer:
             logger.exception("%s: the handler failed", name)
         finally:
             sock.close()
-            with self._lock:
+            logger.info("%s disconnected%s", name, reason)
+            with self._lock:  # last: who shuts down waits for those that stand here
                 del self._threads[threading.current_thread()]
             self._free.release()
-            logger.info("%s disconnected%s", name, reason)
 
 
 def _linger(framed: FramedSocket) -> None:

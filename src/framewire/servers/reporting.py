@@ -39,11 +39,20 @@ def setup_logging(verbosity: int = 0) -> None:
     """
     for handler in [handler for handler in logger.handlers if handler.get_name() == __name__]:
         logger.removeHandler(handler)
-    handler = logging.StreamHandler() if sys.stderr is not None else logging.NullHandler()
+    handler = _StandardError()
     handler.set_name(__name__)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO if verbosity == 0 else logging.DEBUG if verbosity > 0 else logging.WARNING)
+
+
+class _StandardError(logging.Handler):
+    """Writes to what standard error is at that moment; it may be redirected, closed, or nothing at all."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if sys.stderr is not None:
+            with suppress(OSError, ValueError):  # nobody reads it any more
+                print(self.format(record), file=sys.stderr, flush=True)
 
 
 class StatsLine:
