@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
@@ -212,6 +213,60 @@ def test_a_server_can_be_closed_as_soon_as_it_is_started() -> None:
             thread.start()
         thread.join(LIMIT)
         assert not thread.is_alive()
+
+
+def test_what_accept_cannot_do_now_it_does_later(caplog: pytest.LogCaptureFixture) -> None:
+    class Failing:
+        """A listening socket on a bad day."""
+
+        def __init__(self, sock: socket.socket) -> None:
+            self._sock = sock
+            self.errors = [errno.EMFILE, errno.EPROTO, errno.ECONNABORTED]
+
+        def accept(self) -> Any:
+            if self.errors:
+                number = self.errors.pop()
+                raise OSError(number, os.strerror(number))
+            return self._sock.accept()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._sock, name)
+
+    with caplog.at_level(logging.INFO, "framewire"), serve(echo, LOCAL, "u32be") as server:
+        server._listening = Failing(server._listening)  # type: ignore[assignment]
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        with connected(server) as client:
+            client.send(b"hello")
+            assert client.recv() == b"hello"
+        server.shutdown(LIMIT)
+        thread.join(LIMIT)
+    assert "cannot accept" in caplog.text
+    assert "gone before it was accepted" in caplog.text
+
+
+def test_a_connection_for_which_there_is_no_thread_is_refused(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    refused = threading.Event()
+
+    def start(thread: threading.Thread) -> None:
+        if "_serve" in repr(thread._target):  # type: ignore[attr-defined]
+            monkeypatch.undo()
+            refused.set()
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    real = threading.Thread.start
+    with serving(echo, max_connections=1) as server:
+        monkeypatch.setattr(threading.Thread, "start", start)
+        with connected(server) as unlucky:
+            assert ended(unlucky.sock)
+        assert refused.is_set()
+        with connected(server) as client:
+            client.send(b"hello")
+            assert client.recv() == b"hello"
+    assert "can't start new thread" in caplog.text
 
 
 def test_wrong_arguments_are_told() -> None:

@@ -54,6 +54,9 @@ LONGEST_WAIT = 3600.0
 LINGER_TIME = 2.0
 """Seconds that the peer of a connection whose handler has returned gets to receive the rest, and to end its part."""
 
+NO_LISTENER = {errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP}
+"""What accept() says of a socket that does not listen, and never will."""
+
 # What a system call waits for. NOTHING: it has been made.
 NOTHING = 0
 if hasattr(select, "poll"):
@@ -593,7 +596,14 @@ class ThreadServer:
         thread = threading.Thread(target=self._serve, args=(sock, address_name(address)), daemon=True)
         with self._lock:
             self._threads[thread] = sock
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system has no more threads
+            logger.warning("%s refused: %s", address_name(address), error)
+            sock.close()
+            with self._lock:
+                del self._threads[thread]
+            self._free.release()
 
     def _accept(self) -> tuple[socket.socket, Any] | None:
         self._selector.select()
@@ -604,10 +614,13 @@ class ThreadServer:
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return None
         except OSError as error:
-            if self._stopping or error.errno not in EXHAUSTED:
+            if error.errno in EXHAUSTED:
+                logger.warning("%s cannot accept: %s; trying again", address_name(self.address), error)
+                _sleep(self._woken.fileno(), READABLE, 1.0)
+            elif error.errno in NO_LISTENER:
                 raise
-            logger.warning("%s cannot accept: %s; trying again", address_name(self.address), error)
-            _sleep(self._woken.fileno(), READABLE, 1.0)
+            else:  # Linux tells here what is wrong with the network of a connection that waits: accept(2)
+                logger.info("%s: a connection was gone before it was accepted: %s", address_name(self.address), error)
             return None
 
     def _serve(self, sock: socket.socket, name: str) -> None:

@@ -21,7 +21,7 @@ from ._core import Encoder
 from ._endpoint import send_to_all
 from ._endpoint_py import LARGE_SIZE
 from .channel import Channel, State
-from .spec import DEFAULT_MAX_SIZE, Spec, resolve
+from .spec import DEFAULT_MAX_SIZE, Spec
 
 if TYPE_CHECKING:
     from ._wire import BytesLike
@@ -81,7 +81,7 @@ class Group:
         if limit < LARGE_SIZE:
             raise ValueError(f"limit must be at least {LARGE_SIZE} bytes, not {limit}")
         self._loop = loop
-        self._encoder = Encoder(*resolve(spec, None)[:1], max_size=max_size)
+        self._encoder = Encoder(spec, max_size=max_size)
         self.policy = policy
         self.limit = limit
         self._members: dict[Channel, None] = {}
