@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from setuptools import Extension, setup
@@ -62,7 +63,7 @@ def extensions() -> list[Any]:
         "framewire._core_c",
         ["ext/_core_c.pyx"],
         include_dirs=["ext"],
-        depends=["ext/wire.h", "ext/wire.pxd", "ext/net.h", "ext/net.pxd", "ext/endpoint.pxi", "ext/pipe.pxi"],
+        depends=[str(path) for path in sorted(Path("ext").iterdir())],
         define_macros=[("FRAMEWIRE_DEBUG", "1")] if DEBUG else [("NDEBUG", None)],
         extra_compile_args=flags + (SANITIZE_FLAGS if SANITIZE else []),
         extra_link_args=SANITIZE_FLAGS if SANITIZE else [],

@@ -85,6 +85,7 @@ cdef enum:  # the gate of a decoder; 0 is open
     FAILED = 2
     ENDED = 4
     TORN = 8  # a call did not come to its end
+    UNMADE = 16  # __init__ has not come to its end
 
 cdef Py_ssize_t HEAD_SIZE = _HEAD_SIZE
 
@@ -120,7 +121,205 @@ cdef class _Window:
             self.owner = None
 
 
-cdef class Decoder:
+cdef class _Stream:
+    """What the decoders have in common: the gate, the error, the payload on its way, and the window."""
+
+    cdef object __weakref__
+    cdef int gate  # 0: open
+    cdef object _error
+    cdef int64_t received  # bytes of the stream so far
+    cdef int64_t frame_offset  # where in the stream the unfinished frame begins
+    cdef int64_t moved  # bytes copied so far: the tests count them
+    # The payload on its way.
+    cdef PyObject *body  # what has come of it
+    cdef Py_ssize_t body_have
+    cdef Py_ssize_t body_capacity
+    cdef Py_ssize_t body_size  # of the whole payload; -1 where it is not known
+    # The window.
+    cdef object view  # the memoryview that is lent
+    cdef Py_ssize_t view_size
+    cdef bint view_direct  # it is a part of the payload on its way
+    cdef _Window lease  # lends the payload on its way
+    cdef _Window scratch  # lends memory for everything else
+
+    def __cinit__(self, *args, **kwargs):
+        self.gate = UNMADE
+
+    def __dealloc__(self):
+        Py_XDECREF(self.body)
+
+    @property
+    def _moved(self):
+        return self.moved
+
+    def __reduce__(self):
+        raise TypeError(f"cannot pickle {type(self).__name__!r}: it holds a part of a stream")
+
+    cdef void drop(self) noexcept:
+        """Forget the unfinished frame."""
+        cdef PyObject *body = self.body
+        if self.lease is not None:
+            self.lease.detach()
+            self.lease = None
+        self.body = NULL
+        self.body_have = 0
+        self.body_capacity = 0
+        self.body_size = 0
+        Py_XDECREF(body)
+
+    @cython.final
+    cdef int refuse_entry(self) except -1:
+        if self.gate & UNMADE:
+            raise RuntimeError(f"the {type(self).__name__} was not initialised")
+        if self.gate & BUSY:
+            raise RuntimeError("a call from inside a call of the same decoder, or from another thread")
+        self.raise_error()
+        raise RuntimeError("the stream has ended: feed_eof() was called; reset() begins a new one")
+
+    @cython.final
+    cdef int check_torn(self) except -1:
+        """A call that ran out of memory has lost bytes: to go on would be to be wrong about the next boundary."""
+        if self.gate & TORN and not self.gate & BUSY:
+            self.fail(MemoryError("out of memory inside a frame; the rest of the stream is lost"))
+            self.gate &= ~TORN
+        return 0
+
+    @cython.final
+    cdef int raise_error(self) except -1:
+        self.check_torn()
+        if self._error is not None:
+            raise self._error.with_traceback(None)
+        return 0
+
+    @cython.final
+    cdef int fail(self, error) except -1:
+        self.drop()
+        self.frame_offset = self.received
+        self._error = error
+        self.gate |= FAILED
+        return 0
+
+    @cython.final
+    cdef int start_over(self) except -1:
+        """Begin a new stream: what `reset` does in all decoders."""
+        if self.gate & (BUSY | UNMADE):
+            self.refuse_entry()
+        self.gate |= BUSY
+        # Code of others may run when these go (a callback of a weak reference, the locals of a traceback): at the end.
+        view, self.view = self.view, None
+        error, self._error = self._error, None
+        release(view)
+        self.drop()
+        self.scratch = None
+        self.received = 0
+        self.frame_offset = 0
+        self.gate = 0
+        return 0
+
+    @cython.final
+    cdef object lend(self, bint direct, Py_ssize_t wanted, Py_ssize_t most):
+        """A window over the payload on its way, of at most `most` bytes, or over the scratch memory."""
+        cdef _Window window
+        cdef Py_ssize_t start = 0
+        if direct:
+            if self.body_have == self.body_capacity:
+                self.reserve(self.body_have + 1)
+            self.scratch = None
+            self.lease = window = _Window()
+            window.owner = <object>self.body
+            start = self.body_have
+            window.size = min(min(self.body_capacity - start, most), wanted if wanted > 0 else DIRECT_WINDOW_SIZE)
+        else:
+            if self.scratch is None:
+                self.scratch = new_scratch()
+            window = self.scratch
+            window.size = wanted if 0 < wanted < WINDOW_SIZE else WINDOW_SIZE
+        window.data = bytes_data(<PyObject *>window.owner) + start
+        self.view_size = window.size
+        self.view_direct = direct
+        self.view = PyMemoryView_FromObject(window)
+        return self.view
+
+    @cython.final
+    cdef Py_ssize_t lent(self, n) except -1:
+        """How many of the window's bytes were received, if that makes sense."""
+        cdef Py_ssize_t size = PyNumber_AsSsize_t(n, NULL)
+        if self.view is None:
+            raise RuntimeError("buffer_updated() without a window: call get_buffer() first")
+        if not 0 <= size <= self.view_size:
+            raise ValueError(f"n={index(n)} bytes cannot have come into a window of {self.view_size} bytes")
+        return size
+
+    @cython.final
+    cdef int take_back(self) except -1:
+        """End the lease of the window, so that nobody else can write to the payload on its way."""
+        view = self.view
+        if view is None:
+            return 0
+        self.view = None
+        release(view)
+        if self.view_direct:
+            if self.lease.exports:
+                self.leave_to_views()
+            self.lease.detach()
+            self.lease = None
+        elif self.scratch is not None and self.scratch.exports:
+            self.scratch = None
+        return 0
+
+    @cython.final
+    cdef int new_body(self) except -1:
+        """A payload of which nothing has come: nothing is reserved for it before its first byte."""
+        self.body = PyBytes_FromStringAndSize(NULL, 0)
+        if self.body is NULL:
+            raise MemoryError()
+        self.body_have = 0
+        self.body_capacity = 0
+        return 0
+
+    @cython.final
+    cdef int append(self, const uint8_t *data, Py_ssize_t size) except -1:
+        """Append to the payload on its way."""
+        if size > self.body_capacity - self.body_have:
+            self.reserve(self.body_have + size)
+        fw_copy(<uint8_t *>bytes_data(self.body) + self.body_have, data, size)
+        self.body_have += size
+        self.moved += size
+        return 0
+
+    @cython.final
+    cdef int reserve(self, Py_ssize_t capacity) except -1:
+        """Make room for `capacity` bytes of the payload, and some more."""
+        capacity = room_for_payload(self.body_size, capacity)
+        if _PyBytes_Resize(&self.body, capacity) < 0:
+            raise MemoryError()
+        self.body_capacity = capacity
+        self.moved += self.body_have
+        return 0
+
+    @cython.final
+    cdef int leave_to_views(self) except -1:
+        """Somebody has kept a slice of the window: leave the memory to it, and go on with a copy."""
+        cdef PyObject *body = PyBytes_FromStringAndSize(NULL, self.body_capacity)
+        if body is NULL:
+            raise MemoryError()
+        memcpy(bytes_data(body), bytes_data(self.body), self.body_have)
+        self.moved += self.body_have
+        Py_DECREF(self.body)
+        self.body = body
+        return 0
+
+    @cython.final
+    cdef int settle_body(self) except -1:
+        """Nothing more comes: give back what was reserved and not used."""
+        if self.body_have < self.body_capacity:
+            self.body_capacity = self.body_have
+            if _PyBytes_Resize(&self.body, self.body_have) < 0:
+                raise MemoryError()
+        return 0
+
+
+cdef class Decoder(_Stream):
     r"""Turns a stream of bytes into payloads.
 
     >>> decoder = Decoder("ascii10")
@@ -142,38 +341,21 @@ cdef class Decoder:
         ValueError, TypeError: If the format or the limit makes no sense.
     """
 
-    cdef object __weakref__
     cdef fw_format format
-    cdef int gate  # 0: open
     cdef object _spec
     cdef object _max_size
-    cdef object _error
-    cdef int64_t received  # bytes of the stream so far
-    cdef int64_t frame_offset  # where in the stream the unfinished frame begins
     cdef Py_ssize_t guess  # payloads that the last feed_spans() found
-    cdef int64_t moved  # bytes copied so far: the tests count them
-    # The unfinished frame.
+    # The unfinished frame; once its header is whole, the payload on its way is its own.
     cdef uint8_t *header  # what has come of its header
     cdef Py_ssize_t header_have
     cdef uint8_t header_room[HEADER_ROOM]
-    cdef PyObject *body  # what has come of its payload, once the header is whole
-    cdef Py_ssize_t body_have
-    cdef Py_ssize_t body_capacity
-    cdef Py_ssize_t body_size  # of the whole payload; -1 where only a delimiter will tell
     cdef Py_ssize_t quick  # fewer bytes than this are just more of the payload
     cdef Py_ssize_t missing  # bytes of the frame still to come behind its header
     cdef Py_ssize_t skip  # bytes at the front of these that are not part of the payload
     cdef Py_ssize_t scanned  # no delimiter begins before this byte of the payload
     cdef bytes rejoined  # a chunk with bytes that the stowed frame has given back
-    # The window.
-    cdef object view  # the memoryview that is lent
-    cdef Py_ssize_t view_size
-    cdef bint view_direct  # it is a part of the payload on its way
-    cdef _Window lease  # lends the payload on its way
-    cdef _Window scratch  # lends memory for everything else
 
     def __cinit__(self, *args, **kwargs):
-        self.gate = BUSY
         self.header = self.header_room
 
     def __init__(self, spec, *, max_size=DEFAULT_MAX_SIZE):
@@ -191,28 +373,18 @@ cdef class Decoder:
         self.gate = 0
 
     def __dealloc__(self):
-        Py_XDECREF(self.body)
         if self.header is not self.header_room:
             PyMem_Free(self.header)
         free_format(&self.format)
 
-    @cython.final
     cdef void drop(self) noexcept:
         """Forget the unfinished frame."""
-        cdef PyObject *body = self.body
-        if self.lease is not None:
-            self.lease.detach()
-            self.lease = None
         self.header_have = 0
-        self.body = NULL
-        self.body_have = 0
-        self.body_capacity = 0
-        self.body_size = 0
         self.missing = 0
         self.skip = 0
         self.scanned = 0
         self.quick = 0
-        Py_XDECREF(body)
+        _Stream.drop(self)
 
     @property
     def spec(self):
@@ -243,10 +415,6 @@ cdef class Decoder:
         if self.gate & (FAILED | ENDED):
             return 0
         return self.missing_size() or 1
-
-    @property
-    def _moved(self):
-        return self.moved
 
     def feed(self, chunk, /):
         """Take a chunk of the stream; return the payloads that it completes.
@@ -283,32 +451,17 @@ cdef class Decoder:
         Raises:
             HeaderError, FrameTooLarge, RuntimeError: As `feed`.
         """
-        cdef Py_ssize_t wanted, start = 0
-        cdef _Window window
+        cdef Py_ssize_t wanted
+        cdef bint direct
         self.enter()
         try:
             wanted = PyNumber_AsSsize_t(hint, NULL)
             self.gate |= TORN
             self.take_back()
-            if self.body is not NULL and self.body_have < self.body_size and self.body_size > WINDOW_SIZE and not self.skip:
-                if self.body_have == self.body_capacity:
-                    self.reserve(self.body_have + 1)
-                self.scratch = None
-                self.lease = window = _Window()
-                window.owner = <object>self.body
-                start = self.body_have
-                window.size = min(self.body_capacity - start, wanted if wanted > 0 else DIRECT_WINDOW_SIZE)
-            else:
-                if self.scratch is None:
-                    self.scratch = new_scratch()
-                window = self.scratch
-                window.size = wanted if 0 < wanted < WINDOW_SIZE else WINDOW_SIZE
-            window.data = bytes_data(<PyObject *>window.owner) + start
-            self.view_size = window.size
-            self.view_direct = window is self.lease
-            self.view = PyMemoryView_FromObject(window)
+            direct = self.body is not NULL and self.body_have < self.body_size > WINDOW_SIZE and not self.skip
+            window = self.lend(direct, wanted, PY_SSIZE_T_MAX)
             self.gate &= ~TORN
-            return self.view
+            return window
         finally:
             self.leave()
 
@@ -325,11 +478,7 @@ cdef class Decoder:
         cdef PyObject *payload = NULL
         self.enter()
         try:
-            size = PyNumber_AsSsize_t(n, NULL)
-            if self.view is None:
-                raise RuntimeError("buffer_updated() without a window: call get_buffer() first")
-            if not 0 <= size <= self.view_size:
-                raise ValueError(f"n={index(n)} bytes cannot have come into a window of {self.view_size} bytes")
+            size = self.lent(n)
             self.gate |= TORN
             if self.view_direct:
                 self.received += size
@@ -412,18 +561,7 @@ cdef class Decoder:
     @cython.critical_section
     def reset(self):
         """Begin a new stream: forget what was received, the error and the end."""
-        if self.gate & BUSY:
-            self.refuse_entry()
-        self.gate |= BUSY
-        # Code of others may run when these go (a callback of a weak reference, the locals of a traceback): at the end.
-        view, self.view = self.view, None
-        error, self._error = self._error, None
-        release(view)
-        self.drop()
-        self.scratch = None
-        self.received = 0
-        self.frame_offset = 0
-        self.gate = 0
+        self.start_over()
 
     def __sizeof__(self):
         """Bytes of memory in use, what is reserved for frames included."""
@@ -433,9 +571,6 @@ cdef class Decoder:
         if self.scratch is not None:
             size += WINDOW_SIZE
         return size
-
-    def __reduce__(self):
-        raise TypeError(f"cannot pickle {type(self).__name__!r}: it holds a part of a stream")
 
     def __repr__(self):
         return f"Decoder({self._spec!r}, max_size={self._max_size})"
@@ -471,30 +606,6 @@ cdef class Decoder:
         # Of a slow stream most chunks are just more of the payload on its way: feed() needs to know no more than this.
         if self.missing and not self.skip and not self.gate and self.view is None:
             self.quick = min(self.missing, self.body_capacity - self.body_have + 1)
-
-    @cython.final
-    cdef int refuse_entry(self) except -1:
-        if self._spec is None:
-            raise RuntimeError("the Decoder was not initialised")
-        if self.gate & BUSY:
-            raise RuntimeError("a call from inside a call of the same decoder, or from another thread")
-        self.raise_error()
-        raise RuntimeError("the stream has ended: feed_eof() was called; reset() begins a new one")
-
-    @cython.final
-    cdef int check_torn(self) except -1:
-        """A call that ran out of memory has lost bytes: to go on would be to be wrong about the next boundary."""
-        if self.gate & TORN and not self.gate & BUSY:
-            self.fail(MemoryError("out of memory inside a frame; the rest of the stream is lost"))
-            self.gate &= ~TORN
-        return 0
-
-    @cython.final
-    cdef int raise_error(self) except -1:
-        self.check_torn()
-        if self._error is not None:
-            raise self._error.with_traceback(None)
-        return 0
 
     @cython.final
     cdef inline void extend(self, const uint8_t *data, Py_ssize_t size) noexcept:
@@ -774,70 +885,10 @@ cdef class Decoder:
     @cython.final
     cdef int finish(self, PyObject **payload) except -1:
         """The stowed frame is whole: hand out its payload, as a new reference."""
-        if self.body_have < self.body_capacity and _PyBytes_Resize(&self.body, self.body_have) < 0:
-            raise MemoryError()
+        self.settle_body()
         payload[0] = self.body
         self.body = NULL
         self.drop()
-        return 0
-
-    @cython.final
-    cdef int new_body(self) except -1:
-        """A payload of which nothing has come: nothing is reserved for it before its first byte."""
-        self.body = PyBytes_FromStringAndSize(NULL, 0)
-        if self.body is NULL:
-            raise MemoryError()
-        self.body_have = 0
-        self.body_capacity = 0
-        return 0
-
-    @cython.final
-    cdef int append(self, const uint8_t *data, Py_ssize_t size) except -1:
-        """Append to the payload on its way."""
-        if size > self.body_capacity - self.body_have:
-            self.reserve(self.body_have + size)
-        fw_copy(<uint8_t *>bytes_data(self.body) + self.body_have, data, size)
-        self.body_have += size
-        self.moved += size
-        return 0
-
-    @cython.final
-    cdef int reserve(self, Py_ssize_t capacity) except -1:
-        """Make room for `capacity` bytes of the payload, and some more."""
-        capacity = room_for_payload(self.body_size, capacity)
-        if _PyBytes_Resize(&self.body, capacity) < 0:
-            raise MemoryError()
-        self.body_capacity = capacity
-        self.moved += self.body_have
-        return 0
-
-    @cython.final
-    cdef int leave_to_views(self) except -1:
-        """Somebody has kept a slice of the window: leave the memory to it, and go on with a copy."""
-        cdef PyObject *body = PyBytes_FromStringAndSize(NULL, self.body_capacity)
-        if body is NULL:
-            raise MemoryError()
-        memcpy(bytes_data(body), bytes_data(self.body), self.body_have)
-        self.moved += self.body_have
-        Py_DECREF(self.body)
-        self.body = body
-        return 0
-
-    @cython.final
-    cdef int take_back(self) except -1:
-        """End the lease of the window, so that nobody else can write to the payload on its way."""
-        view = self.view
-        if view is None:
-            return 0
-        self.view = None
-        release(view)
-        if self.view_direct:
-            if self.lease.exports:
-                self.leave_to_views()
-            self.lease.detach()
-            self.lease = None
-        elif self.scratch is not None and self.scratch.exports:
-            self.scratch = None
         return 0
 
     @cython.final
@@ -882,14 +933,6 @@ cdef class Decoder:
             <object>self.frame_offset,
             self.head(self.header_have),
         )
-
-    @cython.final
-    cdef int fail(self, error) except -1:
-        self.drop()
-        self.frame_offset = self.received
-        self._error = error
-        self.gate |= FAILED
-        return 0
 
 
 @cython.final
@@ -1493,4 +1536,7 @@ cdef void free_format(fw_format *wire) noexcept:
 
 
 include "endpoint.pxi"
+include "websocket.pxi"
 include "pipe.pxi"
+include "dropin_websockets.pxi"
+include "dropin_wsproto.pxi"

@@ -5,10 +5,11 @@
     Exception
     └── FramingError               the stream, or a payload, breaks the wire format
         ├── HeaderError            a header or a delimiter that the format does not allow
+        ├── PayloadError           a payload that the format does not allow: text that is not UTF-8
         ├── FrameTooLarge          a frame over the limit           (also a ValueError)
         └── IncompleteFrame        the stream ended inside a frame  (also an EOFError)
 
-All three end the stream: what follows a wrong boundary cannot be trusted, so a decoder that has failed drops every
+All of them end the stream: what follows a wrong boundary cannot be trusted, so a decoder that has failed drops every
 further byte and raises the same error until ``reset()``.
 
 Whose fault was it? A decoder's error carries the stream offset of the frame at fault; an encoder's error
@@ -40,6 +41,7 @@ _FRAMINGS = [
     (rb" {2,}\d", "a decimal header padded with spaces on the left"),
     (rb"0{2,}\d*[^\d.]", "a decimal header padded with zeros"),
     (rb"\0{2,3}[^\0]", "a big-endian length field of four bytes"),
+    (rb"[\x01\x02\x81\x82\xc1\xc2][\x7f\xff]\0", "a WebSocket frame"),  # RFC 6455, section 5.2: 64 bits of length
     (rb"[^\0].?\0{2,3}.", "a little-endian length field of four bytes"),
     (rb"[\t\r\n\x20-\x7e]{4,}\Z", "text"),
 ]
@@ -110,6 +112,30 @@ class HeaderError(FramingError):
         return self._where(self.reason)
 
 
+class PayloadError(FramingError):
+    """A payload that the wire format does not allow: of WebSocket messages, text that is not UTF-8, or compressed data
+    that is damaged.
+
+    Attributes:
+        reason: What is wrong with it, and where.
+        offset, head, looks_like: As in `FramingError`.
+    """
+
+    @property
+    def looks_like(self) -> str | None:
+        """Only another protocol: its own framing was right."""
+        return _first_match(_PROTOCOLS, self.head)
+
+    def __init__(self, reason: str, offset: int | None = None, head: bytes = b"") -> None:
+        super().__init__(reason, offset, head)
+        self.reason = reason
+        self.offset = offset
+        self.head = head
+
+    def __str__(self) -> str:
+        return self._where(self.reason)
+
+
 class FrameTooLarge(FramingError, ValueError):
     """A frame over the limit: refused on its header, before any memory is reserved for it.
 
@@ -137,8 +163,9 @@ class IncompleteFrame(FramingError, EOFError):
     """The stream ended inside a frame.
 
     Attributes:
-        part: Where it was cut: ``"header"`` or ``"payload"`` (which includes what closes a payload).
-        received: Bytes of the frame that had arrived, header included.
+        part: Where it was cut: ``"header"`` or ``"payload"`` (which includes what closes a payload); ``"message"``
+            between two fragments of one.
+        received: Bytes of the frame that had arrived, header included; of the message, between fragments.
         missing: Bytes that were still to come in that part, as far as the format tells; None if it cannot be known.
         offset, head, looks_like: As in `FramingError`.
     """
