@@ -2,7 +2,7 @@
 
 Rules that hold here:
 
-- No system call on a socket blocks; waiting is a step of its own (`_wait`), with nothing in the hand. So a timeout, or
+- No system call on a socket blocks; waiting is a step of its own (`wait`), with nothing in the hand. So a timeout, or
   anything else that ends a wait, loses no byte.
 - One thread receives while others send. Senders hold their lock for a system call, never while they wait: whoever can
   send next sends for all. Receivers take turns, and hold theirs: what one has received another could not be woken for.
@@ -26,7 +26,7 @@ from contextlib import nullcontext, suppress
 from io import BufferedIOBase, RawIOBase
 from selectors import EVENT_READ, DefaultSelector
 from time import monotonic
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Generic, TypeVar
 
 from ._address import EXHAUSTED, address_name, listening_on, path_of, remove
 from .connection import LARGE_SIZE, Connection
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
     BinaryFile: TypeAlias = IO[bytes] | RawIOBase | BufferedIOBase
 
+D = TypeVar("D", bound="SocketDriver[Any]")
+P = TypeVar("P")  # what a payload is
 T = TypeVar("T")
 
 logger = logging.getLogger("framewire")
@@ -71,10 +73,10 @@ else:
     READABLE, WRITABLE = 1, 2
 
     def _sleep(fd: int, event: int, seconds: float | None) -> None:
-        select.select([fd] if event == READABLE else [], [fd] if event == WRITABLE else [], [], seconds)
+        select.select([fd] if event & READABLE else [], [fd] if event & WRITABLE else [], [], seconds)
 
 
-def _wait(fd: int, event: int, deadline: float | None) -> bool:
+def wait(fd: int, event: int, deadline: float | None) -> bool:
     """Wait until a call on `fd` may succeed; False if it is too late for that."""
     seconds = None
     if deadline is not None:
@@ -98,15 +100,15 @@ def _book(call: Callable[[Any], int | None], data: object, book: Callable[[int],
     return moved[0]
 
 
-class _Inbox:
+class _Inbox(Generic[P]):
     """The receiving half of a driver: a connection, and the payloads that wait to be taken one at a time."""
 
-    def __init__(self, spec: Spec | str, max_size: int | None, read_size: int | None) -> None:
+    def __init__(self, connection: Any, read_size: int | None) -> None:
         if read_size is not None and read_size < 1:
             raise ValueError(f"read_size must be at least 1, not {read_size}")
-        self._connection = Connection(spec, max_size=max_size)
+        self._connection = connection
         self._read_size = -1 if read_size is None else read_size
-        self._payloads: deque[bytes] = deque()
+        self._payloads: deque[P] = deque()
 
     def _complete(self) -> bool:
         """Whether there is a payload to take, or the end of the stream; raise the error if it is its turn."""
@@ -114,10 +116,10 @@ class _Inbox:
             self._payloads += self._connection.frames_received()
         return bool(self._payloads) or self._connection.eof_received
 
-    def _take(self) -> bytes | None:
+    def _take(self) -> P | None:
         return self._payloads.popleft() if self._payloads else None
 
-    def _take_all(self) -> list[bytes]:
+    def _take_all(self) -> list[P]:
         payloads = list(self._payloads)
         self._payloads.clear()
         return payloads
@@ -160,6 +162,16 @@ def connect(
         OSError: If there is no connection; TimeoutError if there is none in time.
         ValueError, TypeError: As `FramedSocket`.
     """
+    sock = connected(address, timeout)
+    try:
+        return FramedSocket(sock, spec, timeout=timeout, max_size=max_size, read_size=read_size)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def connected(address: tuple[str, int] | str | bytes | os.PathLike[str], timeout: float | None) -> socket.socket:
+    """A socket that is connected to this address, in so many seconds for each one that the host has."""
     if isinstance(address, tuple):
         sock = socket.create_connection(address, timeout)
     elif hasattr(socket, "AF_UNIX"):
@@ -172,13 +184,174 @@ def connect(
         else:
             sock.settimeout(timeout)
             sock.connect(os.fspath(address))
-        return FramedSocket(sock, spec, timeout=timeout, max_size=max_size, read_size=read_size)
     except BaseException:
         sock.close()
         raise
+    return sock
 
 
-class FramedSocket(_Inbox):
+class SocketDriver(_Inbox[P]):
+    """A connected stream socket whose calls block, until their timeout: what `FramedSocket` shares with others.
+
+    Args:
+        sock: A connected stream socket, which becomes non-blocking, and is closed with this object.
+        connection: What has the words of `Connection`, for the bytes of both directions.
+        timeout: The seconds that a call may take if it does not say otherwise; None waits as long as it takes.
+        read_size: Most bytes to read at a time; None leaves it to the connection.
+    """
+
+    def __init__(
+        self, sock: socket.socket, connection: Any, timeout: float | None = None, read_size: int | None = None
+    ) -> None:
+        super().__init__(connection, read_size)
+        self._sock = sock
+        # Not imported: it takes longer to load than all of framewire, and whoever made an SSLSocket has loaded it.
+        ssl = sys.modules.get("ssl")
+        self._tls = ssl is not None and isinstance(sock, ssl.SSLSocket)
+        self._gathers = hasattr(sock, "sendmsg") and not self._tls  # not on Windows
+        self._receiving = threading.Lock()
+        self._sending = threading.Lock()
+        self._exclusive = self._sending if self._tls else nullcontext()  # OpenSSL allows one call at a time
+        self._broken: OSError | None = None  # why nothing can be sent any more
+        self._lost: OSError | None = None  # why the incoming stream will have no clean end
+        self.timeout = timeout
+        sock.setblocking(False)
+
+    @property
+    def sock(self) -> socket.socket:
+        """The socket below. To wake a thread that waits for it: ``sock.shutdown(socket.SHUT_RDWR)``."""
+        return self._sock
+
+    @property
+    def queued_size(self) -> int:
+        """Bytes that a timeout left unsent, headers included; `flush` sends them."""
+        size: int = self._connection.queued_size
+        return size
+
+    def flush(self, *, timeout: float | EllipsisType | None = ...) -> None:
+        """Send what an earlier call left unsent, if anything.
+
+        Raises:
+            TimeoutError, OSError: As `send`.
+        """
+        deadline = self._deadline(timeout)
+        while True:
+            with self._sending:
+                event = self._write()
+                if not self._connection.queued_size:
+                    break
+            if not wait(self._sock.fileno(), event, deadline):
+                raise TimeoutError(f"{self.queued_size} bytes could not be sent in time; flush() sends them")
+        self._flushed()
+
+    def close(self) -> None:
+        """Close the socket. What a timeout left unsent is lost: `flush` comes before. Closing twice is nothing.
+
+        Over TLS the peer is told that this end is meant (``close_notify``), if that can be done at once.
+        """
+        if self._tls:
+            with self._sending, suppress(OSError, ValueError):
+                self._sock.unwrap()  # type: ignore[attr-defined]
+        self._sock.close()
+
+    def fileno(self) -> int:
+        """The descriptor of the socket; -1 once it is closed."""
+        return self._sock.fileno()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def _receive(self, take: Callable[[], T], timeout: float | EllipsisType | None) -> T:
+        with self._receiving:
+            if not self._complete():
+                self._fill(self._deadline(timeout))
+            return take()
+
+    def _fill(self, deadline: float | None) -> None:
+        while True:
+            event = self._read()
+            if self._complete():
+                return
+            if not wait(self._sock.fileno(), event, deadline):
+                raise TimeoutError("no payload was complete in time; what has come of it is kept")
+
+    def _read(self) -> int:
+        window = self._connection.get_buffer(self._read_size)
+        with self._exclusive:
+            return self._attempt(READABLE, self._sock.recv_into, window, self._received)
+
+    def _write(self) -> int:
+        buffers = self._connection.data_to_send()
+        if not buffers:
+            return NOTHING
+        if self._gathers:
+            return self._attempt(WRITABLE, self._sock.sendmsg, buffers, self._connection.data_sent)
+        return self._attempt(WRITABLE, self._sock.send, buffers[0], self._connection.data_sent)
+
+    def _attempt(self, event: int, call: Callable[[Any], int], data: object, book: Callable[[int], None]) -> int:
+        """Make a system call; return what it waits for."""
+        try:
+            _book(call, data, book)
+        except (BlockingIOError, InterruptedError):
+            return event
+        except OSError as error:
+            ssl = sys.modules.get("ssl")
+            if ssl is not None and isinstance(error, ssl.SSLWantReadError):
+                return READABLE
+            if ssl is not None and isinstance(error, ssl.SSLWantWriteError):
+                return WRITABLE
+            if isinstance(error, TimeoutError):
+                # The system gave the peer up (ETIMEDOUT); to call again would be in vain, unlike after our timeout.
+                error = ConnectionAbortedError(*error.args)
+            if event == WRITABLE:
+                self._broken = error
+            if not isinstance(error, BrokenPipeError):  # which tells nothing of what the peer has sent
+                self._lost = error
+            raise error
+        return NOTHING
+
+    def _check_sendable(self) -> None:
+        """Raise what has ended sending, rather than queue what can never go out."""
+        if self._broken is not None:
+            raise self._broken.with_traceback(None)
+
+    def _received(self, n: int) -> None:
+        # The system tells of a lost connection once, and then of an end that the peer has never sent.
+        if not n and self._lost is not None:
+            raise self._lost.with_traceback(None)
+        super()._received(n)
+
+    def _deadline(self, timeout: float | EllipsisType | None) -> float | None:
+        if timeout is ...:
+            timeout = self.timeout
+        return None if timeout is None else monotonic() + timeout
+
+    def _flushed(self) -> None:
+        """All is sent."""
+
+    def _end(self, how: int) -> None:
+        """Let who receives see the end (SHUT_RD), or all calls fail (SHUT_RDWR); another thread says so."""
+        self._sock.shutdown(how)
+
+    def _linger(self) -> None:
+        """Send what is left and the end, and await the peer's: a socket that is closed with unread bytes resets the
+        connection, which can destroy what is still on its way."""
+        self.flush(timeout=LINGER_TIME)
+        if not self._tls:
+            self._sock.shutdown(socket.SHUT_WR)
+            self._read_out(monotonic() + LINGER_TIME)
+
+    def _read_out(self, deadline: float | None) -> None:
+        """Take what still comes, for nothing, up to the peer's end."""
+        while wait(self._sock.fileno(), READABLE, deadline):
+            if not self._sock.recv(LARGE_SIZE):
+                break
+
+
+class FramedSocket(SocketDriver[bytes]):
     """A connected stream socket that carries frames. Calls block, until their timeout.
 
     >>> here, there = (FramedSocket(sock, "ascii10") for sock in socket.socketpair())
@@ -209,6 +382,8 @@ class FramedSocket(_Inbox):
         ValueError, TypeError: If the format, the limit or `read_size` makes no sense.
     """
 
+    _connection: Connection
+
     def __init__(
         self,
         sock: socket.socket,
@@ -218,34 +393,12 @@ class FramedSocket(_Inbox):
         timeout: float | None = None,
         read_size: int | None = None,
     ) -> None:
-        super().__init__(spec, max_size, read_size)
-        self._sock = sock
-        # Not imported: it takes longer to load than all of framewire, and whoever made an SSLSocket has loaded it.
-        ssl = sys.modules.get("ssl")
-        self._tls = ssl is not None and isinstance(sock, ssl.SSLSocket)
-        self._gathers = hasattr(sock, "sendmsg") and not self._tls  # not on Windows
-        self._receiving = threading.Lock()
-        self._sending = threading.Lock()
-        self._exclusive = self._sending if self._tls else nullcontext()  # OpenSSL allows one call at a time
-        self._broken: OSError | None = None  # why nothing can be sent any more
-        self._lost: OSError | None = None  # why the incoming stream will have no clean end
-        self.timeout = timeout
-        sock.setblocking(False)
-
-    @property
-    def sock(self) -> socket.socket:
-        """The socket below. To wake a thread that waits for it: ``sock.shutdown(socket.SHUT_RDWR)``."""
-        return self._sock
+        super().__init__(sock, Connection(spec, max_size=max_size), timeout, read_size)
 
     @property
     def spec(self) -> Spec:
         """The wire format."""
         return self._connection.spec
-
-    @property
-    def queued_size(self) -> int:
-        """Bytes that a timeout left unsent, headers included; `flush` sends them."""
-        return self._connection.queued_size
 
     def recv(self, *, timeout: float | EllipsisType | None = ...) -> bytes | None:
         """Receive one payload.
@@ -323,105 +476,12 @@ class FramedSocket(_Inbox):
             self._connection.send_eof()
         self.flush(timeout=timeout)
 
-    def flush(self, *, timeout: float | EllipsisType | None = ...) -> None:
-        """Send what an earlier call left unsent, if anything.
-
-        Raises:
-            TimeoutError, OSError: As `send`.
-        """
-        deadline = self._deadline(timeout)
-        while True:
-            with self._sending:
-                event = self._write()
-                if not self._connection.queued_size:
-                    break
-            if not _wait(self._sock.fileno(), event, deadline):
-                raise TimeoutError(f"{self.queued_size} bytes could not be sent in time; flush() sends them")
-        if self._connection.eof_sent:
-            self._half_close()
-
-    def close(self) -> None:
-        """Close the socket. What a timeout left unsent is lost: `flush` comes before. Closing twice is nothing.
-
-        Over TLS the peer is told that this end is meant (``close_notify``), if that can be done at once.
-        """
-        if self._tls:
-            with self._sending, suppress(OSError, ValueError):
-                self._sock.unwrap()  # type: ignore[attr-defined]
-        self._sock.close()
-
-    def fileno(self) -> int:
-        """The descriptor of the socket; -1 once it is closed."""
-        return self._sock.fileno()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
     def __repr__(self) -> str:
         return f"<FramedSocket {self.spec.name} over {self._sock!r}>"
 
-    def _receive(self, take: Callable[[], T], timeout: float | EllipsisType | None) -> T:
-        with self._receiving:
-            if not self._complete():
-                self._fill(self._deadline(timeout))
-            return take()
-
-    def _fill(self, deadline: float | None) -> None:
-        while True:
-            event = self._read()
-            if self._complete():
-                return
-            if not _wait(self._sock.fileno(), event, deadline):
-                raise TimeoutError("no payload was complete in time; what has come of it is kept")
-
-    def _read(self) -> int:
-        window = self._connection.get_buffer(self._read_size)
-        with self._exclusive:
-            return self._attempt(READABLE, self._sock.recv_into, window, self._received)
-
-    def _write(self) -> int:
-        buffers = self._connection.data_to_send()
-        if not buffers:
-            return NOTHING
-        if self._gathers:
-            return self._attempt(WRITABLE, self._sock.sendmsg, buffers, self._connection.data_sent)
-        return self._attempt(WRITABLE, self._sock.send, buffers[0], self._connection.data_sent)
-
-    def _attempt(self, event: int, call: Callable[[Any], int], data: object, book: Callable[[int], None]) -> int:
-        """Make a system call; return what it waits for."""
-        try:
-            _book(call, data, book)
-        except (BlockingIOError, InterruptedError):
-            return event
-        except OSError as error:
-            ssl = sys.modules.get("ssl")
-            if ssl is not None and isinstance(error, ssl.SSLWantReadError):
-                return READABLE
-            if ssl is not None and isinstance(error, ssl.SSLWantWriteError):
-                return WRITABLE
-            if isinstance(error, TimeoutError):
-                # The system gave the peer up (ETIMEDOUT); to call again would be in vain, unlike after our timeout.
-                error = ConnectionAbortedError(*error.args)
-            if event == WRITABLE:
-                self._broken = error
-            if not isinstance(error, BrokenPipeError):  # which tells nothing of what the peer has sent
-                self._lost = error
-            raise error
-        return NOTHING
-
-    def _check_sendable(self) -> None:
-        """Raise what has ended sending, rather than queue what can never go out."""
-        if self._broken is not None:
-            raise self._broken.with_traceback(None)
-
-    def _received(self, n: int) -> None:
-        # The system tells of a lost connection once, and then of an end that the peer has never sent.
-        if not n and self._lost is not None:
-            raise self._lost.with_traceback(None)
-        super()._received(n)
+    def _flushed(self) -> None:
+        if self._connection.eof_sent:
+            self._half_close()
 
     def _half_close(self) -> None:
         try:
@@ -429,11 +489,6 @@ class FramedSocket(_Inbox):
         except OSError as error:
             if error.errno != errno.ENOTCONN:  # macOS, where the peer has closed: then it is done
                 raise
-
-    def _deadline(self, timeout: float | EllipsisType | None) -> float | None:
-        if timeout is ...:
-            timeout = self.timeout
-        return None if timeout is None else monotonic() + timeout
 
 
 def serve(
@@ -447,7 +502,7 @@ def serve(
     handshake_timeout: float = 10.0,
     backlog: int = 128,
     max_size: int | None = DEFAULT_MAX_SIZE,
-) -> ThreadServer:
+) -> ThreadServer[FramedSocket]:
     """Listen for connections, to serve each in a thread of its own.
 
     ::
@@ -492,14 +547,14 @@ def serve(
     return ThreadServer(handler, listening_on(address, backlog), framed, max_connections)
 
 
-class ThreadServer:
+class ThreadServer(Generic[D]):
     """A listening socket, and a thread for each of its connections; `serve` makes it."""
 
     def __init__(
         self,
-        handler: Callable[[FramedSocket], object],
+        handler: Callable[[D], object],
         listening: socket.socket,
-        framed: Callable[[socket.socket], FramedSocket],
+        framed: Callable[[socket.socket], D],
         max_connections: int,
     ) -> None:
         self._handler = handler
@@ -508,7 +563,7 @@ class ThreadServer:
         self._framed = framed
         self._free = threading.Semaphore(max_connections)
         self._lock = threading.Lock()
-        self._threads: dict[threading.Thread, socket.socket] = {}
+        self._threads: dict[threading.Thread, Callable[[int], None]] = {}  # and what ends the connection of each
         self._stopping = False
         self._accepting: int | None = None  # the thread that does
         self._ended = threading.Event()  # nobody does
@@ -549,9 +604,9 @@ class ThreadServer:
         for how in (socket.SHUT_RD, socket.SHUT_RDWR):
             with self._lock:
                 threads = dict(self._threads)
-            for sock in threads.values():
+            for end in threads.values():
                 with suppress(OSError):  # it is closed, or the peer has gone
-                    sock.shutdown(how)
+                    end(how)
             for thread in threads:
                 if thread is not threading.current_thread():
                     thread.join(max(deadline - monotonic(), 0))
@@ -595,7 +650,7 @@ class ThreadServer:
         sock, address = accepted
         thread = threading.Thread(target=self._serve, args=(sock, address_name(address)), daemon=True)
         with self._lock:
-            self._threads[thread] = sock
+            self._threads[thread] = sock.shutdown
         try:
             thread.start()
         except RuntimeError as error:  # the system has no more threads
@@ -630,13 +685,13 @@ class ThreadServer:
                 sock.setblocking(True)
             framed = self._framed(sock)
             with self._lock:
-                self._threads[threading.current_thread()] = framed.sock
+                self._threads[threading.current_thread()] = framed._end
             if self._stopping:
-                framed.sock.shutdown(socket.SHUT_RD)
+                framed._end(socket.SHUT_RD)
             logger.info("%s connected", name)
             with framed:
                 self._handler(framed)
-                _linger(framed)
+                framed._linger()
         except (FramingError, OSError) as error:
             reason = f": {type(error).__name__}: {error}"
         except Exception:
@@ -649,20 +704,7 @@ class ThreadServer:
             self._free.release()
 
 
-def _linger(framed: FramedSocket) -> None:
-    """Send what is left and the end, and await the peer's: a socket that is closed with unread bytes resets the
-    connection, which can destroy what is still on its way."""
-    framed.flush(timeout=LINGER_TIME)
-    if framed._tls:
-        return
-    framed.sock.shutdown(socket.SHUT_WR)
-    deadline = monotonic() + LINGER_TIME
-    while _wait(framed.sock.fileno(), READABLE, deadline):
-        if not framed.sock.recv(LARGE_SIZE):
-            break
-
-
-class FrameReader(_Inbox):
+class FrameReader(_Inbox[bytes]):
     r"""Reads frames from a binary file or a pipe.
 
     >>> from io import BytesIO
@@ -693,7 +735,7 @@ class FrameReader(_Inbox):
         max_size: int | None = DEFAULT_MAX_SIZE,
         read_size: int | None = None,
     ) -> None:
-        super().__init__(spec, max_size, read_size)
+        super().__init__(Connection(spec, max_size=max_size), read_size)
         self._file = _binary(file, "rb", "readinto")
         # readinto1() of a buffered file returns what has come; readinto() would wait for a full window.
         self._readinto = getattr(self._file, "readinto1", None) or self._file.readinto
