@@ -35,8 +35,9 @@ except ImportError:  # Windows
     resource = None
 
 import peers
-from rivals import BEST_HAND, Bar, Contest, contest, load_core
-from workloads import WORKLOADS
+import websocket_peers
+from contests import BEST_HAND, Bar, Contest, load_core
+from rivals import WORKLOADS, contest
 
 
 @dataclass
@@ -126,7 +127,7 @@ def judge(bar: Bar, times: dict[str, list[int]], core: str) -> dict[str, Any] | 
 
 def report(it: Contest, times: Times, core: str) -> dict[str, Any]:
     """Print one workload; return what was printed."""
-    scale, unit = (1e-3, "us/frame") if it.workload.name == "D4" else (1.0, "ns/frame")
+    scale, unit = (1e-3, "us/frame") if it.workload.payload_size >= 64 * 1024 else (1.0, "ns/frame")
     first = next(iter(times.ns))
     print(f"\n{it.workload}\n  {'':<29}{'':<6}{unit:>10}{'least':>9}{'x ' + first:>19}{'page faults':>14}")
     rows = {}
@@ -136,7 +137,8 @@ def report(it: Contest, times: Times, core: str) -> dict[str, Any]:
         print(f"  {name:<29}{it.kinds[name]:<6}{median(values):>10.1f}{min(values):>9.1f}{over:>19.2f}{faults:>14,}")
         rows[name] = {"kind": it.kinds[name], "per_frame": values, "median": median(values), "page_faults": faults}
     bars = [row for bar in it.bars if (row := judge(bar, times.ns, core))]
-    print(f"  {'':<50}{'medians':>9}{'rounds':>8}{'least':>8}  bar")
+    if bars:
+        print(f"  {'':<50}{'medians':>9}{'rounds':>8}{'least':>8}  bar")
     for row in bars:
         what = f"{row['top']} / {row['bottom']}"
         numbers = f"{row['ratio']:>9.2f}{row['ratio_by_round']:>8.2f}{row['ratio_of_least']:>8.2f}"
@@ -171,7 +173,8 @@ def setting(core: str) -> dict[str, Any]:
     if sysconfig.get_config_var("Py_GIL_DISABLED"):
         flavour.append("free-threaded")
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    versions = {name: found for name in (*peers.LIBRARIES, "Cython") if (found := peers.installed(name))}
+    libraries = (*peers.LIBRARIES, *websocket_peers.LIBRARIES, "Cython")
+    versions = {name: found for name in libraries if (found := peers.installed(name))}
     return {
         "cpu": f"{cpu} x {os.cpu_count()}{load}",
         "system": f"{platform.system()} {platform.release()}, {' '.join(platform.libc_ver())}",
@@ -186,7 +189,8 @@ def setting(core: str) -> dict[str, Any]:
 def run_workload(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Make, check, measure and print one workload."""
     it = contest(WORKLOADS[name].scaled(options.scale), options.core, not options.no_peers)
-    it.check()
+    for run in it.runs:
+        it.check(run)
     times = measure(it, options.rounds, warm=options.warm, cpu_time=options.cpu_time, seed=options.seed)
     result = report(it, times, options.core)
     if name == "D4":

@@ -58,9 +58,13 @@ class Data:
         rng = random.Random(SEED)
         headers = [HEADERS[workload.spec](workload.payload_size)] * workload.frame_count
         self.payloads = [rng.randbytes(workload.payload_size) for _ in headers]
-        self.stream = b"".join(part for frame in zip(headers, self.payloads, strict=True) for part in frame)
-        self.chunks = cut(self.stream, workload.chunk_size)
-        self.lengths = array("q", map(len, self.payloads))
+        self.lay(headers, self.payloads, workload.chunk_size)
+
+    def lay(self, headers: list[bytes], bodies: list[bytes], chunk_size: int) -> None:
+        """Make the stream, and note what lies where."""
+        self.stream = b"".join(part for frame in zip(headers, bodies, strict=True) for part in frame)
+        self.chunks = cut(self.stream, chunk_size)
+        self.lengths = array("q", map(len, bodies))
         ends = list(accumulate(map(len, headers), initial=0))[1:]
         ends = [header + payload for header, payload in zip(ends, accumulate(self.lengths), strict=True)]
         self.offsets = array("q", (end - length for end, length in zip(ends, self.lengths, strict=True)))
@@ -195,4 +199,4 @@ def _size(size: int) -> str:
 def _how(workload: Workload) -> str:
     if workload.chunk_size:
         return f"chunks of {_size(workload.chunk_size)}"
-    return "one run" if workload.name.startswith("E") else f"reads of {_size(READ_SIZE)} through the window"
+    return "one run" if workload.name.startswith(("E", "W2")) else f"reads of {_size(READ_SIZE)} through the window"
