@@ -5,7 +5,10 @@
 #   costs as much as a small one. So nothing else can run between a look at the queue and its use.
 # - What is received is parsed in memory that belongs to the loop (`Turn`) and is guarded while it is read: a garbage
 #   collection in the middle of the parse can run anybody's code.
+# - A compiled Decoder or Encoder is called below Python; any other object of their manner by its methods.
 
+from cpython.bytearray cimport PyByteArray_AsString, PyByteArray_FromStringAndSize
+from cpython.buffer cimport PyBUF_WRITABLE
 from cpython.exc cimport PyErr_CheckSignals
 from libc.errno cimport EINTR, errno
 
@@ -44,15 +47,14 @@ cdef class Turn:
 
     cdef readonly list dirty
     cdef readonly list over
-    cdef uint8_t *memory  # to receive into
+    cdef bytearray shared  # to receive into
+    cdef uint8_t *memory  # which lies here
+    cdef object window  # a view of it, which also keeps it there
     cdef bint lent
 
     def __cinit__(self):
         self.dirty = []
         self.over = []
-
-    def __dealloc__(self):
-        PyMem_Free(self.memory)
 
     @cython.critical_section
     def take_dirty(self):
@@ -68,9 +70,9 @@ cdef class Turn:
         if self.lent:
             raise RuntimeError("a call from inside a call of the same loop, or from another thread")
         if self.memory is NULL:
-            self.memory = <uint8_t *>PyMem_Malloc(READ_SIZE)
-            if self.memory is NULL:
-                raise MemoryError
+            self.shared = PyByteArray_FromStringAndSize(NULL, READ_SIZE)
+            self.window = memoryview(self.shared)
+            self.memory = <uint8_t *>PyByteArray_AsString(self.shared)
         return self.memory
 
 
@@ -80,13 +82,13 @@ cdef class Endpoint:
     Args:
         turn: Where it says that it has something to send.
         decoder: For what comes in.
-        encoder: For what goes out. It keeps no state, and may be shared. None if the format can only be read.
+        encoder: For what goes out; one without state may be shared. None if the format can only be read.
         high_mark: Bytes in the queue above which `over` is set, until somebody unsets it.
     """
 
     cdef readonly Turn _turn
-    cdef readonly Decoder decoder
-    cdef readonly Encoder encoder
+    cdef readonly object decoder
+    cdef public object encoder
     cdef readonly object sock
     cdef public object failure
     cdef list chunks
@@ -113,7 +115,7 @@ cdef class Endpoint:
         self.blocked = True
         self.plain = True
 
-    def __init__(self, Turn turn not None, Decoder decoder not None, Encoder encoder, Py_ssize_t high_mark):
+    def __init__(self, Turn turn not None, decoder not None, encoder, Py_ssize_t high_mark):
         self._turn = turn
         self.decoder = decoder
         self.encoder = encoder
@@ -145,12 +147,15 @@ cdef class Endpoint:
         Raises:
             OSError: If the connection is lost.
         """
-        cdef Decoder decoder = self.decoder
+        cdef Decoder decoder
         cdef Turn turn = self._turn
         cdef uint8_t *memory
         cdef ptrdiff_t n
         cdef list payloads
         self.check_initialised()
+        if type(self.decoder) is not Decoder:
+            return self.receive_any()
+        decoder = <Decoder>self.decoder
         if decoder.body is not NULL and decoder.missing_size() >= DIRECT_SIZE:
             return self.receive_direct()
         memory = turn.lend()
@@ -185,17 +190,43 @@ cdef class Endpoint:
 
     cdef list receive_direct(self):
         """Receive a part of a large payload where it stays."""
+        cdef Decoder decoder = <Decoder>self.decoder
         cdef ptrdiff_t n
         cdef char *data
-        window = self.decoder.get_buffer(READ_SIZE)
-        data = self.decoder.lease.data if self.decoder.view_direct else self.decoder.scratch.data
-        n = fw_recv(self.fd, data, self.decoder.view_size)
+        window = decoder.get_buffer(READ_SIZE)
+        data = decoder.lease.data if decoder.view_direct else decoder.scratch.data
+        n = fw_recv(self.fd, data, decoder.view_size)
         if n < 0:
             if fw_would_block(errno):
                 return []
             raise os_error()
         del window
         return self.parse(n, None)
+
+    cdef object receive_any(self):
+        """Receive for a decoder that is not the compiled one."""
+        cdef Turn turn = self._turn
+        cdef Py_buffer view
+        cdef ptrdiff_t n
+        if self.decoder.needed_size >= DIRECT_SIZE:
+            PyObject_GetBuffer(self.decoder.get_buffer(READ_SIZE), &view, PyBUF_WRITABLE)
+            n = fw_recv(self.fd, view.buf, view.len)
+            error = None if n >= 0 or fw_would_block(errno) else os_error()
+            PyBuffer_Release(&view)
+            chunk = None
+        else:
+            n = fw_recv(self.fd, turn.lend(), READ_SIZE)
+            error = None if n >= 0 or fw_would_block(errno) else os_error()
+            chunk = turn.window[: max(n, 0)]
+        if n < 0:
+            if error is None:
+                return []
+            raise error
+        turn.lent = True
+        try:
+            return self.received(n, chunk)
+        finally:
+            turn.lent = False
 
     @cython.critical_section
     def received(self, n, chunk):
@@ -204,20 +235,19 @@ cdef class Endpoint:
         return self.parse(n, chunk)
 
     cdef list parse(self, Py_ssize_t n, chunk):
-        cdef Decoder decoder = self.decoder
         cdef list payloads
         self.received_size += n
         try:
             if not n:
-                payloads = decoder.feed_eof()
+                payloads = self.decoder.feed_eof()
                 self.ended = True
             elif chunk is None:
-                payloads = decoder.buffer_updated(n)
+                payloads = self.decoder.buffer_updated(n)
             else:
-                payloads = decoder.feed_any(chunk)
+                payloads = self.decoder.feed(chunk)
         except FramingError:
             payloads = []
-        if decoder._error is not None:
+        if self.decoder.error is not None:
             self.ended = True
         self.received_count += len(payloads)
         return payloads
@@ -240,7 +270,7 @@ cdef class Endpoint:
                     self.put_bytes(part, 0)
             self.sent_count += 1
         else:
-            self.put_bytes(self.encoder.encode_one(payload), 1)
+            self.put_bytes(self.encode_one(payload), 1)
 
     @cython.critical_section
     def send_many(self, payloads, /):
@@ -315,6 +345,11 @@ cdef class Endpoint:
     def forget(self):
         """Drop what is unsent."""
         self.drop_queue()
+
+    cdef bytes encode_one(self, payload):
+        if type(self.encoder) is Encoder:
+            return (<Encoder>self.encoder).encode_one(payload)
+        return self.encoder.encode(payload)
 
     cdef void drop_queue(self) noexcept:
         self.chunks = None

@@ -16,6 +16,7 @@ from framewire import FramingError, _core_py, _endpoint_py
 
 KIB = 1024
 HIGH_MARK = 100 * KIB
+LARGE = 300 * KIB
 
 
 class Twin:
@@ -212,6 +213,83 @@ def test_a_loss_is_left_for_the_loop_and_what_comes_after_is_dropped(twin: Twin)
     assert isinstance(twin.endpoint.failure, BrokenPipeError)
     twin.endpoint.send(b"y")
     assert twin.endpoint.unsent_size == 0
+
+
+class Shouting:
+    """Another decoder and encoder: payloads are text, and what is sent is in capitals."""
+
+    def __init__(self, spec: str) -> None:
+        self.decoder = _core_py.Decoder(spec, max_size=None)
+        self.encoder = _core_py.Encoder(spec, max_size=None)
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.decoder, name)
+
+    def feed(self, chunk: Any) -> list[str]:
+        self.calls.append("feed")
+        return [payload.decode() for payload in self.decoder.feed(chunk)]
+
+    def buffer_updated(self, n: int) -> list[str]:
+        self.calls.append("buffer_updated")
+        return [payload.decode() for payload in self.decoder.buffer_updated(n)]
+
+    def encode(self, payload: Any) -> bytes:
+        return self.encoder.encode(payload.upper())
+
+    def encode_many(self, payloads: Any) -> bytes:
+        return self.encoder.encode_many([payload.upper() for payload in payloads])
+
+    def encode_parts(self, payload: Any) -> Any:
+        return self.encoder.encode_parts(payload.upper())
+
+
+def test_any_decoder_and_encoder_of_that_manner_will_do(twin: Twin) -> None:
+    shouting = Shouting("u32be")
+    endpoint = twin.endpoints.Endpoint(twin.turn, shouting, None, HIGH_MARK)
+    endpoint.attach(twin.sock)
+    with pytest.raises(ValueError, match="can only be read"):
+        endpoint.send(b"x")
+    endpoint.encoder = shouting
+    endpoint.send(b"a")
+    endpoint.send(b"b" * LARGE)
+    endpoint.send_many([b"c", b"d"])
+    while twin.to_peer(1 << 20) > 0 or endpoint.unsent_size:
+        endpoint.blocked = False
+        endpoint.flush()
+    frames = _core_py.Encoder("u32be", max_size=None).encode_many([b"A", b"B" * LARGE, b"C", b"D"])
+    assert bytes(twin.at_peer) == frames
+    assert endpoint.sent_count == 4
+    received: list[str] = []
+    sent = 0
+    while sent < len(frames) or len(received) < 4:
+        sent += twin.from_peer(frames[sent:])
+        received += endpoint.receive()
+    assert received == ["A", "B" * LARGE, "C", "D"]
+    assert {"feed", "buffer_updated"} <= set(shouting.calls)
+    assert (endpoint.received_size, endpoint.received_count) == (len(frames), 4)
+    assert endpoint.receive() == []
+    twin.from_peer(b"\0\0\0\1E\xff\xff\xff\xff")
+    twin.peer.shutdown(socket.SHUT_WR)
+    assert endpoint.receive() == ["E"]
+    assert endpoint.receive() == []
+    assert endpoint.ended
+
+
+@pytest.mark.parametrize("wrong", [LookupError, KeyboardInterrupt])
+def test_what_another_decoder_raises_harms_no_other_endpoint(twin: Twin, wrong: type[BaseException]) -> None:
+    def fail(chunk: Any) -> list[str]:
+        raise wrong("by design")
+
+    shouting = Shouting("u32be")
+    shouting.feed = fail  # type: ignore[method-assign]
+    endpoint = twin.endpoints.Endpoint(twin.turn, shouting, None, HIGH_MARK)
+    endpoint.attach(twin.sock)
+    twin.from_peer(b"\0\0\0\1x")
+    with pytest.raises(wrong, match="by design"):
+        endpoint.receive()
+    twin.from_peer(b"\0\0\0\1y")
+    assert twin.endpoint.receive() == [b"y"]
 
 
 def test_bytes_only_can_be_written(twin: Twin) -> None:

@@ -18,13 +18,34 @@ import socket
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ._core import Decoder, Encoder
 from .errors import FramingError
 
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Protocol
 
     from ._wire import BytesLike
+
+    class Reader(Protocol):
+        """What an endpoint asks of a decoder: a `Decoder`, or another of its manner, which may give other things."""
+
+        @property
+        def error(self) -> Exception | None: ...
+        @property
+        def buffered_size(self) -> int: ...
+        @property
+        def needed_size(self) -> int: ...
+        def feed(self, chunk: BytesLike, /) -> list[Any]: ...
+        def get_buffer(self, hint: int = -1) -> memoryview: ...
+        def buffer_updated(self, n: int, /) -> list[Any]: ...
+        def feed_eof(self) -> list[Any]: ...
+
+    class Writer(Protocol):
+        """What an endpoint asks of an encoder: an `Encoder`, or another of its manner, which may take other things."""
+
+        def encode(self, payload: Any, /) -> bytes: ...
+        def encode_many(self, payloads: Any, /) -> bytes: ...
+        def encode_parts(self, payload: Any, /) -> tuple[BytesLike, ...]: ...
+
 
 READ_SIZE = 256 * 1024
 """Most bytes received from one connection in a turn, so that a firehose starves nobody."""
@@ -77,7 +98,7 @@ class Endpoint:
     Args:
         turn: Where it says that it has something to send.
         decoder: For what comes in.
-        encoder: For what goes out. It keeps no state, and may be shared. None if the format can only be read.
+        encoder: For what goes out; one without state may be shared. None if the format can only be read.
         high_mark: Bytes in the queue above which `over` is set, until somebody unsets it.
     """
 
@@ -106,7 +127,7 @@ class Endpoint:
         "unsent_size",
     )
 
-    def __init__(self, turn: Turn, decoder: Decoder, encoder: Encoder | None, high_mark: int) -> None:
+    def __init__(self, turn: Turn, decoder: Reader, encoder: Writer | None, high_mark: int) -> None:
         self._turn = turn
         self.decoder = decoder
         self.encoder = encoder
@@ -312,10 +333,10 @@ class Endpoint:
         self._chunks = None
         self._first = self._offset = self.unsent_size = 0
 
-    def _writable(self) -> Encoder:
+    def _writable(self) -> Writer:
         self._check_mode()
         if self.encoder is None:
-            raise ValueError(f"{self.decoder.spec!r} can only be read")
+            raise ValueError(f"{self.decoder.spec!r} can only be read")  # type: ignore[attr-defined]
         return self.encoder
 
     def _check_mode(self) -> None:

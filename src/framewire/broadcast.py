@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING
 from ._core import Encoder
 from ._endpoint import send_to_all
 from ._endpoint_py import LARGE_SIZE
-from .channel import Channel, State
+from .channel import Channel, Format, State
 from .spec import DEFAULT_MAX_SIZE, Spec
 
 if TYPE_CHECKING:
+    from ._endpoint_py import Writer
     from ._wire import BytesLike
     from .loop import Loop
 
@@ -58,7 +59,7 @@ class Group:
 
     Args:
         loop: Whose channels these are.
-        spec: The wire format of the members.
+        spec: The wire format of the members. What is sent to WebSockets is ``str`` or bytes, and not compressed.
         policy: What to do about a member that does not keep up.
         limit: Bytes that may wait for a member, at least 64 KiB.
         max_size: Most bytes in a payload.
@@ -70,7 +71,7 @@ class Group:
     def __init__(
         self,
         loop: Loop,
-        spec: Spec | str = "ascii10",
+        spec: Spec | Format | str = "ascii10",
         *,
         policy: str = "disconnect",
         limit: int = 1024 * 1024,
@@ -81,7 +82,13 @@ class Group:
         if limit < LARGE_SIZE:
             raise ValueError(f"limit must be at least {LARGE_SIZE} bytes, not {limit}")
         self._loop = loop
-        self._encoder = Encoder(spec, max_size=max_size)
+        self._encoder: Writer
+        if isinstance(spec, Format):
+            self.spec: Spec | Format = spec
+            self._encoder = spec.group_writer(max_size)
+        else:
+            self._encoder = encoder = Encoder(spec, max_size=max_size)
+            self.spec = encoder.spec
         self.policy = policy
         self.limit = limit
         self._members: dict[Channel, None] = {}
@@ -103,8 +110,9 @@ class Group:
         Raises:
             ValueError: If the channel has another wire format.
         """
-        if channel.settings.spec != self._encoder.spec:
-            raise ValueError(f"the group sends {self._encoder.spec.name}, the channel has {channel.settings.spec.name}")
+        spec = channel.settings.spec
+        if not (self.spec.fits(spec) if isinstance(self.spec, Format) else self.spec == spec):
+            raise ValueError(f"the group sends {self.spec.name}, the channel has {spec.name}")
         if channel in self._members or channel.state > State.OPEN:
             return
         self.flush()  # what was sent before is not for it
@@ -131,7 +139,7 @@ class Group:
     def __contains__(self, channel: object) -> bool:
         return channel in self._members
 
-    def send(self, payload: BytesLike, /, *, exclude: Channel | None = None) -> None:
+    def send(self, payload: str | BytesLike, /, *, exclude: Channel | None = None) -> None:
         """Send one payload to all members but one. It goes out at the end of this turn of the loop, or before.
 
         Raises:
@@ -139,7 +147,7 @@ class Group:
         """
         self._put(self._encoder.encode(payload), 1, exclude)
 
-    def send_many(self, payloads: Iterable[BytesLike], /, *, exclude: Channel | None = None) -> None:
+    def send_many(self, payloads: Iterable[str | BytesLike], /, *, exclude: Channel | None = None) -> None:
         """Send many payloads: all of them or, when one is refused, none.
 
         Raises:
@@ -235,7 +243,7 @@ class Group:
         return channel.backlog
 
     def __repr__(self) -> str:
-        return f"<Group of {len(self)} {self._encoder.spec.name}>"
+        return f"<Group of {len(self)} {self.spec.name}>"
 
 
 class Backlog:

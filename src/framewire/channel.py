@@ -31,6 +31,7 @@ from ._endpoint import Endpoint
 from ._endpoint_py import ENDING, GONE, READ_SIZE
 
 if TYPE_CHECKING:
+    from ._endpoint_py import Reader, Writer
     from .broadcast import Backlog, Group
     from .loop import Loop, Settings, Timer
 
@@ -50,6 +51,36 @@ class State(IntEnum):
 
 
 CONNECTING, HANDSHAKING, OPEN, DRAINING, LINGERING, CLOSED = State  # a look into an enumeration costs as much as a call
+
+
+class Format:
+    """A wire format with channels of its own kind, because it is more than frames: `framewire.websocket.Server`.
+
+    It stands where else a `Spec` does, for `Loop.listen` and its like, and for `Group`.
+    """
+
+    name: str
+    """For people."""
+
+    def reader(self, max_size: int | None) -> Reader:
+        """What comes in on one channel."""
+        raise NotImplementedError
+
+    def group_writer(self, max_size: int | None) -> Writer:
+        """What goes out to all channels of a group.
+
+        Raises:
+            ValueError: If nothing can be the same for all.
+        """
+        raise NotImplementedError
+
+    def fits(self, other: object) -> bool:
+        """Whether what a group of this format sends is right for a channel of the other one."""
+        return self == other
+
+    def channel_type(self, *, tls: bool) -> type[Channel]:
+        """The kind of its channels: a subclass of `TlsChannel`, or of `Channel` alone."""
+        raise NotImplementedError
 
 
 class Handler:
@@ -118,7 +149,7 @@ class Channel(Endpoint):
     )
 
     def __init__(self, loop: Loop, handler: Handler, settings: Settings, peername: Any) -> None:
-        super().__init__(loop.turn, settings.decoder(), settings.encoder, settings.high_mark)
+        super().__init__(loop.turn, settings.reader(), settings.encoder, settings.high_mark)
         self.loop = loop
         self.handler = handler
         self.settings = settings
@@ -179,7 +210,7 @@ class Channel(Endpoint):
             error: What `Handler.disconnected` shall hear.
         """
         if self._state < OPEN:
-            if self.outgoing and self.unsent_size:  # it will be sent, once there is a connection
+            if self.outgoing and self.queued_size:  # it will be sent, once there is a connection
                 self.mode = ENDING
                 self._closing = True
                 self._error = error
@@ -200,6 +231,10 @@ class Channel(Endpoint):
     def abort(self, error: Exception | None = None) -> None:
         """Disconnect now; what is unsent is lost."""
         self._disconnect(error)
+
+    def going_away(self) -> None:
+        """Close because the loop shuts down; for a format in which that is worth a word."""
+        self.close()
 
     def pause_reading(self) -> None:
         """Receive nothing until `resume_reading`, which must follow as many times."""

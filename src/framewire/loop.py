@@ -33,7 +33,7 @@ from ._address import EXHAUSTED, address_name, listening_on, path_of, remove
 from ._core import Decoder, Encoder
 from ._endpoint import Turn, flush_all, new_selector
 from .broadcast import Group
-from .channel import Channel, Handler, State
+from .channel import Channel, Format, Handler, State
 from .spec import DEFAULT_MAX_SIZE, Spec, resolve
 
 if TYPE_CHECKING:
@@ -42,9 +42,11 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from ._endpoint_py import Reader, Writer
+
     Address: TypeAlias = tuple[str, int] | str | os.PathLike[str]
 
-__all__ = ["Channel", "Group", "Handler", "Listener", "Loop", "State", "Stats", "Timer"]
+__all__ = ["Channel", "Format", "Group", "Handler", "Listener", "Loop", "State", "Stats", "Timer"]
 
 logger = logging.getLogger("framewire")
 
@@ -70,9 +72,9 @@ HIGH_MARK, LOW_MARK = 256 * 1024, 64 * 1024
 class Settings:
     """What the channels of one listener have in common."""
 
-    spec: Spec
+    spec: Spec | Format
     max_size: int | None
-    encoder: Encoder | None
+    encoder: Writer | None
     tls: ssl.SSLContext | None
     server_hostname: str | None
     high_mark: int
@@ -83,12 +85,14 @@ class Settings:
     close_timeout: float
     keepalive: bool
 
-    def decoder(self) -> Decoder:
+    def reader(self) -> Reader:
+        if isinstance(self.spec, Format):
+            return self.spec.reader(self.max_size)
         return Decoder(self.spec, max_size=self.max_size)
 
 
 def _settings(
-    spec: Spec | str,
+    spec: Spec | Format | str,
     *,
     max_size: int | None = DEFAULT_MAX_SIZE,
     tls: ssl.SSLContext | None = None,
@@ -111,11 +115,13 @@ def _settings(
     for name, seconds in timeouts.items():
         if not seconds > 0:
             raise ValueError(f"{name} must be more than 0 seconds, not {seconds}")
-    spec, max_size = resolve(spec, max_size)
-    try:
-        encoder = Encoder(spec, max_size=max_size)
-    except ValueError:  # a format that can only be read
-        encoder = None
+    encoder = None
+    if isinstance(spec, Format):
+        spec.reader(max_size)  # to hear its complaints now
+    else:
+        spec, max_size = resolve(spec, max_size)
+        with suppress(ValueError):  # a format that can only be read
+            encoder = Encoder(spec, max_size=max_size)
     return Settings(
         spec,
         max_size,
@@ -201,7 +207,7 @@ class Loop:
     - ``high_mark``, ``low_mark``: Bytes in a channel's queue at which senders pause (256 KiB), and resume (64 KiB).
     - ``idle_timeout``: Seconds without a byte in either direction after which a channel is closed.
     - ``frame_timeout``: Seconds that a frame may take from its first byte to its last.
-    - ``handshake_timeout``: Seconds for the handshake of TLS; 10 unless given.
+    - ``handshake_timeout``: Seconds for the handshakes of TLS and of WebSockets; 10 unless given.
     - ``close_timeout``: Seconds that `Channel.close` may take; 5 unless given.
     - ``keepalive``: Whether the system shall look for dead peers (``SO_KEEPALIVE``).
 
@@ -246,7 +252,7 @@ class Loop:
         self,
         address: Address | socket.socket,
         handler: Handler,
-        spec: Spec | str = "ascii10",
+        spec: Spec | Format | str = "ascii10",
         *,
         backlog: int = 1024,
         reuse_port: bool = False,
@@ -259,7 +265,7 @@ class Loop:
             address: ``(host, port)`` for TCP, port 0 for any that is free; the path of a Unix socket, which is made;
                 or a socket that listens already. The host "" is every interface; with ``"::"`` IPv4 comes in too.
             handler: For all the channels.
-            spec: A wire format, or its name.
+            spec: A wire format, or its name; or a `framewire.websocket.Server`.
             backlog: Connections that the system keeps until they are accepted.
             reuse_port: Let several processes listen on one port (``SO_REUSEPORT``).
             max_channels: As soon as the loop has so many channels, further connections are closed at once. Where the
@@ -286,7 +292,7 @@ class Loop:
         self,
         address: Address,
         handler: Handler,
-        spec: Spec | str = "ascii10",
+        spec: Spec | Format | str = "ascii10",
         *,
         timeout: float | None = None,
         server_hostname: str | None = None,
@@ -297,7 +303,7 @@ class Loop:
         Args:
             address: ``(host, port)`` for TCP, or the path of a Unix socket. The addresses of a host are tried in turn.
             handler: For this channel.
-            spec: A wire format, or its name.
+            spec: A wire format, or its name; or a `framewire.websocket.Client`.
             timeout: Seconds to connect, in all.
             server_hostname: What the certificate must be for; the host unless given.
             options: See `Loop`.
@@ -323,7 +329,7 @@ class Loop:
         self,
         sock: socket.socket,
         handler: Handler,
-        spec: Spec | str = "ascii10",
+        spec: Spec | Format | str = "ascii10",
         *,
         server_side: bool = True,
         server_hostname: str | None = None,
@@ -466,7 +472,7 @@ class Loop:
         for group in {group for channel in self._channels for group in channel.groups}:
             group.flush()
         for channel in list(self._channels):
-            channel.close()
+            channel.going_away()
         self.call_soon(self._look_whether_over)
 
     def close(self) -> None:
@@ -639,6 +645,10 @@ class Loop:
 
     def _new_channel(self, handler: Handler, settings: Settings, peername: Any, *, server_side: bool) -> Channel:
         self._check_open()
+        if isinstance(settings.spec, Format):
+            tls = settings.tls is not None
+            options: dict[str, Any] = {"server_side": server_side} if tls else {}
+            return settings.spec.channel_type(tls=tls)(self, handler, settings, peername, **options)
         if settings.tls is not None:
             from .tls import TlsChannel  # it takes longer to load than all the rest
 

@@ -21,12 +21,13 @@ TLS_READ_SIZE = 16 * 1024
 class TlsChannel(Channel):
     """A channel over TLS. What the protocol itself has to say may turn a read into a write, and the other way round."""
 
-    __slots__ = ("_read_wants_write", "_server_side", "_write_wants_read")
+    __slots__ = ("_read_wants_write", "_secure", "_server_side", "_write_wants_read")
 
     def __init__(self, loop: Loop, handler: Handler, settings: Settings, peername: Any, *, server_side: bool) -> None:
         super().__init__(loop, handler, settings, peername)
         self.plain = False
         self._server_side = server_side
+        self._secure = False  # the handshake is done
         self._read_wants_write = self._write_wants_read = False
 
     def resume_reading(self) -> None:
@@ -75,11 +76,12 @@ class TlsChannel(Channel):
             self._watch(0)
             self.blocked = False
             self._set_timer(None)
+            self._secure = True
             self._open()
             self._read_again()  # a message may have come together with the end of the handshake
 
     def ready(self, events: int) -> None:
-        if self._state == State.HANDSHAKING:
+        if not self._secure:
             self._shake()
             return
         if events & EVENT_READ and self._write_wants_read:
@@ -91,8 +93,8 @@ class TlsChannel(Channel):
         super().ready(events)
 
     def _read_again(self) -> None:
-        if self._state == State.OPEN and self._interest & EVENT_READ:
-            self._read()
+        if self._interest & EVENT_READ:
+            super().ready(EVENT_READ)
 
     def receive(self) -> list[bytes]:
         assert self.sock is not None
@@ -122,7 +124,7 @@ class TlsChannel(Channel):
         return payloads
 
     def flush(self) -> bool:
-        if not self.unsent_size or self.sock is None or self._state < State.OPEN:
+        if not self.unsent_size or self.sock is None or not self._secure:
             return not self.unsent_size
         self._write_wants_read = False
         try:
