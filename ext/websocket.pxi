@@ -12,33 +12,26 @@ from libc.stdint cimport uint32_t
 from websocket cimport *
 
 import os
+from importlib import import_module
 
-from framewire._websocket_py import (
-    KEYS_SIZE,
-    Part,
-    Ping,
-    Pong,
-    Rules,
-    Wrong,
-    check_deflate,
-    check_limit,
-    check_role,
-    checked_key,
-    close_of,
-    not_utf8,
-    wire_limit,
-)
-from framewire._websocket_py import MessageEncoder as MessageReference
-from framewire._websocket_py import _Text as PartText
 from framewire._wire import flat
 from framewire.errors import FrameTooLarge, PayloadError
+
+cdef object py = None  # framewire._websocket_py: loaded for the first decoder or encoder, since few programs need it
+
+
+cdef int load_reference() except -1:
+    global py
+    if py is None:
+        py = import_module("framewire._websocket_py")
+    return 0
+
 
 cdef extern from "Python.h":
     PyObject *new_text "PyUnicode_DecodeUTF8"(const char *, Py_ssize_t, const char *)
     void PyErr_Clear()
     PyObject *PyUnicode_New(Py_ssize_t, unsigned int)
     uint8_t *PyUnicode_1BYTE_DATA(PyObject *)
-    object PyUnicode_DecodeUTF8(const char *, Py_ssize_t, const char *)
     bint PyUnicode_IS_ASCII(object)
     uint8_t *ascii_data "PyUnicode_1BYTE_DATA"(object)
     Py_ssize_t PyUnicode_GET_LENGTH(object)
@@ -135,12 +128,13 @@ cdef class MessageDecoder(_Stream):
     ):
         if not self.gate & UNMADE:
             raise RuntimeError("a MessageDecoder is made once; reset() begins a new stream")
-        check_role(role)
-        check_deflate(deflate)
-        limit = check_limit("max_size", max_size)
-        self.rules.frame_limit = check_limit("max_frame_size", max_frame_size)
+        load_reference()
+        py.check_role(role)
+        py.check_deflate(deflate)
+        limit = py.check_limit("max_size", max_size)
+        self.rules.frame_limit = py.check_limit("max_frame_size", max_frame_size)
         self.rules.limit = limit
-        self.rules.wire_limit = wire_limit(limit)
+        self.rules.wire_limit = py.wire_limit(limit)
         self.rules.masked = FW_MASKED if role == "server" else 0
         self.rules.long_lengths = bool(long_lengths)
         self.rules.compression = deflate is not None
@@ -450,7 +444,7 @@ cdef class MessageDecoder(_Stream):
                     self.body_size = <Py_ssize_t>self.frame.size
                 self.new_body()
             elif opcode == FW_TEXT:
-                self.text_decoder = PartText()
+                self.text_decoder = py._Text()
             self.rules.opened = opcode
         self.rules.done += self.frame.size
         return 0
@@ -509,7 +503,7 @@ cdef class MessageDecoder(_Stream):
         self.size += size
         if self.rules.opened == FW_TEXT and not final:
             if not fw_utf8_check(&self.text, <uint8_t *>bytes_data(self.body) + self.body_have - size, size):
-                self.refuse(not_utf8(<object>self.text.start))
+                self.refuse(py.not_utf8(<object>self.text.start))
         return 0
 
     @cython.final
@@ -527,12 +521,11 @@ cdef class MessageDecoder(_Stream):
         self.size += len(data)
         part = data
         if self.text_decoder is not None:
-            try:
-                part = self.text_decoder.decode(data, final=final)
-            except Wrong as wrong:
-                self.refuse(wrong)
+            part = py.caught(self.text_decoder.decode, data, final=final)
+            if isinstance(part, py.Wrong):
+                self.refuse(part)
                 return messages
-        return with_message(messages, Part(part, bool(final))) if part or final else messages
+        return with_message(messages, py.Part(part, bool(final))) if part or final else messages
 
     @cython.final
     cdef bytes decompressed(self, bytes data, bint final):
@@ -541,9 +534,9 @@ cdef class MessageDecoder(_Stream):
         room = limit - <object>self.size
         made = self.inflate.decompress(data, room, final=final)
         if made is None:
-            self.refuse(Wrong(PayloadError, "the compressed data of a message is damaged"))
+            self.refuse(py.Wrong(PayloadError, "the compressed data of a message is damaged"))
         elif len(made) > room:
-            self.refuse(Wrong(FrameTooLarge, limit + 1, limit))
+            self.refuse(py.Wrong(FrameTooLarge, limit + 1, limit))
             made = None
         return made
 
@@ -555,15 +548,15 @@ cdef class MessageDecoder(_Stream):
         if opcode & FW_CONTROL:
             payload = self.control[: self.frame.size]
             if opcode == FW_CLOSE:
-                try:
-                    messages = with_message(messages, close_of(payload))
-                except Wrong as wrong:
-                    self.refuse(wrong)
+                close = py.caught(py.close_of, payload)
+                if isinstance(close, py.Wrong):
+                    self.refuse(close)
                     return messages
+                messages = with_message(messages, close)
                 self._closed = True
                 self.drop()
             else:
-                messages = with_message(messages, (Ping if opcode == FW_PING else Pong)(payload))
+                messages = with_message(messages, (py.Ping if opcode == FW_PING else py.Pong)(payload))
         elif self.frame.first & FW_FIN:
             if not self.parts:
                 message = self.finish_message()
@@ -581,12 +574,15 @@ cdef class MessageDecoder(_Stream):
         cdef const uint8_t *data
         if self.rules.opened == FW_TEXT:
             data = <const uint8_t *>bytes_data(self.body)
-            try:
-                return PyUnicode_DecodeUTF8(<const char *>data, self.body_have, NULL)
-            except UnicodeDecodeError:
-                fw_utf8_check(&self.text, data + self.text.size, self.body_have - self.text.size)
-                self.refuse(not_utf8(<object>self.text.start))
+            body = new_text(<const char *>data, self.body_have, NULL)
+            if body is NULL:
+                PyErr_Clear()
+                if fw_utf8_check(&self.text, data + self.text.size, self.body_have - self.text.size):
+                    if not self.text.left:
+                        raise MemoryError()
+                self.refuse(py.not_utf8(<object>self.text.start))
                 return None
+            return steal(body)
         self.settle_body()
         body, self.body = self.body, NULL
         return steal(body)
@@ -617,7 +613,7 @@ cdef class MessageDecoder(_Stream):
     cdef int refuse_header(self, Py_ssize_t there) except -1:
         """The reference says why."""
         cdef bytes data = self.header[:there]
-        rules = Rules(
+        rules = py.Rules(
             bool(self.rules.masked),
             bool(self.rules.long_lengths),
             bool(self.rules.compression),
@@ -627,12 +623,11 @@ cdef class MessageDecoder(_Stream):
             bool(self.rules.compressed),
             <object>self.rules.done,
         )
-        try:
-            rules.read(data)
-        except Wrong as wrong:
-            self.fail(wrong.kind(*wrong.fields, <object>self.frame_offset, data))
-            return 0
-        raise SystemError(f"the cores disagree about the header {data!r}")
+        wrong = py.caught(rules.read, data)
+        if not isinstance(wrong, py.Wrong):
+            raise SystemError(f"the cores disagree about the header {data!r}")
+        self.fail(wrong.kind(*wrong.fields, <object>self.frame_offset, data))
+        return 0
 
     @cython.final
     cdef int refuse(self, wrong) except -1:
@@ -695,8 +690,9 @@ cdef class MessageEncoder:
     def __init__(self, role, *, max_size=DEFAULT_MAX_SIZE, deflate=None, mask_key=None):
         if self.reference is not None:
             raise RuntimeError("a MessageEncoder is made once")
-        self.reference = MessageReference(role, max_size=max_size, deflate=deflate, mask_key=mask_key)
-        self.limit = check_limit("max_size", max_size)
+        load_reference()
+        self.reference = py.MessageEncoder(role, max_size=max_size, deflate=deflate, mask_key=mask_key)
+        self.limit = py.check_limit("max_size", max_size)
         self._max_size = max_size
         self.masks = role == "client"
         self.plain = deflate is None
@@ -891,11 +887,11 @@ cdef class MessageEncoder:
     cdef int next_key(self, uint8_t *key) except -1:
         cdef bytes made
         if self.mask_key is not None:
-            made = checked_key(self.mask_key())
+            made = py.checked_key(self.mask_key())
             memcpy(key, PyBytes_AS_STRING(made), 4)
             return 0
         if self.keys is None or self.keys_used == PyBytes_GET_SIZE(self.keys) or self.keys_of != process:
-            self.keys = os.urandom(KEYS_SIZE)
+            self.keys = os.urandom(py.KEYS_SIZE)
             self.keys_used = 0
             self.keys_of = process
         memcpy(key, PyBytes_AS_STRING(self.keys) + self.keys_used, 4)

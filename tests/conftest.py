@@ -22,7 +22,7 @@ if EXPECT not in ("compiled", "pure"):
 
 CORES = ["py"] if EXPECT == "pure" else ["c", "py"]
 
-collect_ignore = ["test_twins.py"] if EXPECT == "pure" else []  # it needs two
+collect_ignore = ["test_twins.py", "test_websocket_twins.py"] if EXPECT == "pure" else []  # they need two
 
 EXAMPLES = int(os.environ.get("FRAMEWIRE_EXAMPLES", "1"))
 settings.register_profile(

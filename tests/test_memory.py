@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
 from types import ModuleType
 
 import pytest
+from websocket_vectors import BINARY, DEFLATE, FIN, HELLO, MORE, PING, POEM, RSV1, TEXT, announce, frame, joined
 
 from framewire import Delimited, FramingError, Spec, parse_spec
 
@@ -134,4 +136,133 @@ def test_an_encoder_without_memory_raises_and_works_again(compiled: ModuleType) 
         encoder = compiled.Encoder("u32be")
         noticed += without_memory_at(allocation, lambda encoder=encoder: encoder.encode_many(payloads))
         assert encoder.encode_many(payloads) == whole
+    assert noticed
+
+
+# WebSocket messages.
+
+PIECES = [
+    (FIN | TEXT, b"hello"),
+    (FIN | BINARY, b"x" * 300),
+    (FIN | TEXT, POEM.encode()),
+    (TEXT, POEM.encode()[:5]),
+    (FIN | PING, b"ping"),
+    (MORE, POEM.encode()[5:]),
+    (FIN, b""),
+    (FIN | RSV1 | TEXT, HELLO),
+    (FIN | BINARY, b"y" * 5000),
+]
+
+
+@pytest.mark.parametrize("parts", [False, True], ids=["whole", "parts"])
+@pytest.mark.parametrize("way", ["feed", "get_buffer"])
+@pytest.mark.parametrize("size", [5, 1000, 10**6])
+@pytest.mark.parametrize("role", ["server", "client"])
+def test_a_message_decoder_without_memory_never_goes_on_at_a_wrong_place(
+    compiled: ModuleType, role: str, size: int, way: str, parts: bool
+) -> None:
+    stream = b"".join(frame(role, *one) for one in PIECES) * 3
+    options = {"deflate": DEFLATE, "parts": parts}
+    whole = joined(compiled.MessageDecoder(role, **options).feed(stream))
+    noticed = 0
+    for allocation in (*range(60), *range(60, 400, 17)):
+        decoder = compiled.MessageDecoder(role, **options)
+        messages: list[object] = []
+
+        def receive(decoder: object = decoder, messages: list[object] = messages) -> None:
+            at = 0
+            while at < len(stream):
+                if way == "feed":
+                    chunk = stream[at : at + size]
+                    at += len(chunk)
+                    messages += decoder.feed(chunk)  # type: ignore[attr-defined]
+                else:
+                    window = decoder.get_buffer(size)  # type: ignore[attr-defined]
+                    n = min(len(window), len(stream) - at)
+                    window[:n] = stream[at : at + n]
+                    at += n
+                    messages += decoder.buffer_updated(n)  # type: ignore[attr-defined]
+
+        failed = without_memory_at(allocation, receive)
+        noticed += failed
+        got = [one for one in joined(messages) if not isinstance(one, list)]
+        assert got == (whole[: len(got)] if failed else whole)
+        try:
+            decoder.feed(b"")
+        except MemoryError:
+            assert isinstance(decoder.error, MemoryError)
+        except FramingError:
+            pytest.fail("running out of memory is not the peer's fault")
+        decoder.reset()
+        assert joined(decoder.feed(stream)) == whole
+    assert noticed
+
+
+@pytest.mark.parametrize("first", [FIN | TEXT, FIN | BINARY, BINARY], ids=["text", "binary", "a fragment"])
+def test_a_large_message_without_memory_fails_and_its_kept_slices_stay_valid(compiled: ModuleType, first: int) -> None:
+    stream = frame("server", first, b"y" * 300_000) + (frame("server", FIN) if first == BINARY else b"")
+    noticed = 0
+    for allocation in range(60):
+        decoder = compiled.MessageDecoder("server")
+        kept: list[memoryview] = []
+
+        def receive(decoder: object = decoder, kept: list[memoryview] = kept) -> None:
+            begin = 0
+            while begin < len(stream):
+                window = decoder.get_buffer()  # type: ignore[attr-defined]
+                size = min(len(window), len(stream) - begin, 50_000)
+                window[:size] = stream[begin : begin + size]
+                kept.append(window[:3])
+                begin += size
+                decoder.buffer_updated(size)  # type: ignore[attr-defined]
+
+        noticed += without_memory_at(allocation, receive)
+        for view in kept:
+            view[:] = b"!!!"
+            view.release()
+        try:
+            decoder.feed(b"")
+        except MemoryError:
+            assert isinstance(decoder.error, MemoryError)
+        decoder.reset()
+        (message,) = decoder.feed(stream)
+        assert message in ("y" * 300_000, b"y" * 300_000)
+    assert noticed
+
+
+@pytest.mark.parametrize("stream", [b"\x83", b"\x81\5hell\xff", announce("client", FIN | BINARY, 2**40), b"\x88\1x"])
+def test_an_error_that_there_is_no_memory_for_is_still_an_error(compiled: ModuleType, stream: bytes) -> None:
+    noticed = 0
+    for allocation in range(40):
+        decoder = compiled.MessageDecoder("client")
+        # SystemError is the interpreter's word for an exception that it cannot make.
+        with contextlib.suppress(FramingError, MemoryError, SystemError):
+            without_memory_at(allocation, lambda decoder=decoder: decoder.feed(stream))
+        noticed += isinstance(decoder.error, MemoryError)
+        assert isinstance(decoder.error, (FramingError, MemoryError))
+        with pytest.raises((FramingError, MemoryError)):
+            decoder.feed(b"\x81\1x")
+    assert noticed
+
+
+@pytest.mark.parametrize("role", ["server", "client"])
+@pytest.mark.parametrize("deflate", [None, DEFLATE], ids=["plain", "deflate"])
+def test_a_message_encoder_without_memory_raises_and_works_again(
+    compiled: ModuleType, role: str, deflate: object
+) -> None:
+    messages = [b"x" * 10, POEM, "ascii", bytearray(b"z" * 9)] * 20 + [b"y" * 100_000]
+    key = (lambda: b"abcd") if role == "client" else None
+    noticed = 0
+    for allocation in range(60):
+        encoder = compiled.MessageEncoder(role, deflate=deflate, mask_key=key)
+        for write in (
+            lambda encoder=encoder: encoder.encode_many(messages, compress=False),
+            lambda encoder=encoder: encoder.encode(POEM, compress=False),
+            lambda encoder=encoder: encoder.encode(b"x" * 1000, compress=False),
+            lambda encoder=encoder: encoder.ping(b"x"),
+            lambda encoder=encoder: compiled.mask(b"x" * 1000, b"abcd"),
+        ):
+            noticed += without_memory_at(allocation, write)
+        decoder = compiled.MessageDecoder("client" if role == "server" else "server", deflate=deflate)
+        assert decoder.feed(encoder.encode_many(messages, compress=False)) == messages
     assert noticed

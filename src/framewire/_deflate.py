@@ -19,6 +19,9 @@ TAIL: Final = b"\0\0\xff\xff"
 PIECE_SIZE: Final = 4096
 """Bytes that zlib is given at a time behind a block that was the last one: what it leaves of them, it copies."""
 
+NO_MEMORY: Final = "Error -4 "
+"""How the text of a ``zlib.error`` begins where there was no memory (Z_MEM_ERROR)."""
+
 LEAST_WINDOW_BITS: Final = 9
 """zlib has a window of 512 bytes at least, where the protocol has 256 (``window_bits=8``)."""
 
@@ -115,7 +118,9 @@ class Decompressor:
             made = self._decompress(data, room)
             if self._inflate.eof:
                 made += self._go_on(len(data), data, None if room is None else room - len(made))
-        except self._zlib.error:
+        except self._zlib.error as error:
+            if str(error).startswith(NO_MEMORY):
+                raise MemoryError from None
             return None
         if final and (self._forget or self._final_seen):
             self._inflate = None

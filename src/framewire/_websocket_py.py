@@ -153,6 +153,18 @@ class Wrong(Exception):
         self.fields = fields
 
 
+def caught(call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """What a call returns, or the `Wrong` that it raises.
+
+    For the twin: where memory runs out, compiled code that catches an exception gets it without a traceback, and
+    crashes when it lets go of that.
+    """
+    try:
+        return call(*arguments, **options)
+    except Wrong as wrong:
+        return wrong
+
+
 @dataclass(slots=True)
 class Rules:
     """What a header is checked against: the stream's own rules, and those of the message that is under way."""
