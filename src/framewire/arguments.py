@@ -98,6 +98,38 @@ def add_slow(parser: argparse.ArgumentParser, *, default: str | None = "disconne
     )
 
 
+def add_web(parser: argparse.ArgumentParser, what: str) -> None:
+    """``--web`` and ``--origin``: the same for browsers."""
+    parser.add_argument(
+        "--web",
+        metavar="PORT",
+        type=whole_number(0, 65535),
+        help=f"serve a page on this port, 0 for any that is free, {what} (needs framewire[web])",
+    )
+    parser.add_argument(
+        "--origin",
+        metavar="URL",
+        action="append",
+        help="let pages from here connect, such as https://example.org, if the page is not "
+        "served under its own address; may be given several times",
+    )
+
+
+def import_web(args: argparse.Namespace) -> None:
+    """Hear now whether what ``--web`` needs is there.
+
+    Raises:
+        Failure: If it is not.
+    """
+    if args.origin is not None and args.web is None:
+        args.usage_error("--origin needs --web")
+    if args.web is not None:
+        try:
+            from .websocket import handshake  # noqa: F401
+        except ImportError as error:
+            raise Failure(f"--web: {error}") from None
+
+
 def add_reporting(parser: argparse.ArgumentParser) -> None:
     """``--stats``, ``-v`` and ``-q``, for a server."""
     parser.add_argument(

@@ -13,6 +13,8 @@ from .arguments import (
     MakeParser,
     add_reporting,
     add_slow,
+    add_web,
+    import_web,
     reason,
     seconds,
     whole_number,
@@ -38,12 +40,14 @@ def _add_serve(actions: Commands, make_parser: MakeParser) -> None:
         "serve",
         help="open a room",
         description="Open a room with two doors: the raw one is for lines of plain text, the framed one\n"
-        "for people with names. All who come in hear each other, whatever their door.",
+        "for people with names; and with --web a third one for browsers. All who come in\n"
+        "hear each other, whatever their door.",
         epilog="""\
 examples:
   framewire chat serve
   framewire chat join --name ann             through the framed door
   telnet localhost 9009                      or nc: through the raw one
+  framewire chat serve --web 8080            and http://localhost:8080 in a browser
   framewire chat serve --host :: --port 7000 --framed-port 7001 --stats 5
 
 Ctrl-C or SIGTERM sends what is on its way, closes all connections, and ends; a
@@ -58,6 +62,7 @@ second signal ends it at once.""",
         type=port,
         help=f"the port of the framed door (default: {FRAMED_PORT}, but no framed door if only --port is given)",
     )
+    add_web(serve, "where people join by browser")
     serve.add_argument("--max-clients", metavar="N", type=whole_number(1), help="refuse more connections than this")
     serve.add_argument(
         "--idle-timeout",
@@ -111,6 +116,7 @@ def _serve(args: argparse.Namespace) -> int:
         doors.append((FramedDoor, args.framed_port))
     elif args.port is None:
         doors.append((FramedDoor, FRAMED_PORT))
+    import_web(args)
     setup_logging(args.verbosity)
     allow_many_files()
     with Loop() as loop, ExitStack() as stack:
@@ -119,6 +125,11 @@ def _serve(args: argparse.Namespace) -> int:
         try:
             for kind, port in doors:
                 _open(args, kind(room, loop, policy=args.policy, limit=args.limit), port)
+            if args.web is not None:
+                from .servers.chat_web import WebDoor
+
+                door = WebDoor(room, loop, policy=args.policy, limit=args.limit, origins=args.origin)
+                _open(args, door, args.web)
         except ValueError as error:  # an option makes no sense
             args.usage_error(str(error))
         if args.stats:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import socket
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ from .arguments import (
     add_max_size,
     add_reporting,
     add_slow,
+    add_web,
+    import_web,
     make_decoder,
     make_encoder,
     reason,
@@ -64,6 +67,7 @@ examples:
   framewire stream serve --every 0.5 poem.txt         a line every half second
   tail -f log.txt | framewire stream serve --burst -
   framewire stream serve --burst --count 1000000      as fast as it is received
+  framewire stream serve --web 8081                   and http://localhost:8081 in a browser
 
 At the end of the file, after --count messages, and after Ctrl-C or SIGTERM it
 sends what is on its way, closes all connections, and ends; a second signal ends
@@ -94,6 +98,7 @@ it at once.""",
         default=PORT,
         help="the port to listen on, 0 for any that is free (default: %(default)s)",
     )
+    add_web(serve, "which shows the stream as it goes by")
     serve.add_argument("--cert", metavar="FILE", help="serve over TLS, with this certificate")
     serve.add_argument("--key", metavar="FILE", help="its private key, if that is in another file")
     add_max_size(serve)
@@ -138,6 +143,7 @@ def _serve(args: argparse.Namespace) -> int:
     from .servers.streamer import Streamer
 
     make_encoder(args)  # to hear its complaints about the arguments
+    import_web(args)
     setup_logging(args.verbosity)
     allow_many_files()
     with Loop() as loop:
@@ -159,15 +165,31 @@ def _serve(args: argparse.Namespace) -> int:
         except ValueError as error:
             args.usage_error(str(error))
         signals = StopSignals(loop, streamer.finish)
-        try:
-            streamer.listen((args.host, args.port), tls=_server_tls(args))
-        except (OSError, UnicodeError) as error:
-            raise Failure(f"cannot listen on {args.host}:{args.port}: {reason(error)}") from None
-        with StatsLine(loop, args.stats, streamer.group) if args.stats else nullcontext():
+        groups = [streamer.group]
+        tls = _server_tls(args)
+        _listen(args.host, args.port, lambda address: streamer.listen(address, tls=tls))
+        if args.web is not None:
+            from .servers.stream_web import WebView
+
+            name = os.path.basename(source.title)
+            try:
+                view = WebView(loop, streamer, every=args.every, source=name, origins=args.origin)
+            except ValueError as error:
+                args.usage_error(str(error))
+            groups.append(view.group)
+            _listen(args.host, args.web, lambda address: view.listen(address, tls=tls))
+        with StatsLine(loop, args.stats, *groups) if args.stats else nullcontext():
             loop.run()
     if streamer.error is not None:
         raise Failure(str(streamer.error))
     return signals.status
+
+
+def _listen(host: str, port: int, listen: Callable[[tuple[str, int]], object]) -> None:
+    try:
+        listen((host, port))
+    except (OSError, UnicodeError) as error:  # UnicodeError: no name of a host can look like this
+        raise Failure(f"cannot listen on {host}:{port}: {reason(error)}") from None
 
 
 def _source(args: argparse.Namespace, loop: Loop) -> Source:

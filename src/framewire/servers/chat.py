@@ -2,13 +2,13 @@ r"""A chat room with several doors: whoever speaks through one of them is heard 
 
 ::
 
-    telnet, nc, the select() tutorial's client ──lines──> RawDoor ────┐
-                                                                      ├── Room
-    framewire chat join ────────────────────────frames──> FramedDoor ─┘
+    telnet, nc, the select() tutorial's client ──lines─────> RawDoor ────┐
+    framewire chat join ────────────────────────frames─────> FramedDoor ─┼── Room
+    a browser ──────────────────────────────────WebSocket──> WebDoor ────┘
 
 The room knows who is here, and what they are called. A door knows how bytes on it are read and written: it brings in
 whoever comes through it, and tells all behind it what happens in the room. Nothing else knows both, so that a further
-door is a further class.
+door is a further class. (The one for browsers stands in `chat_web`, since it needs more than this package.)
 
 Rules that hold here:
 
@@ -30,7 +30,7 @@ from typing import Any, ClassVar
 from unicodedata import normalize
 
 from .. import Delimited, Spec
-from ..loop import Channel, Group, Handler, Listener, Loop, State, Timer
+from ..loop import Channel, Format, Group, Handler, Listener, Loop, State, Timer
 from .text import to_text
 
 logger = logging.getLogger("framewire")
@@ -45,7 +45,7 @@ NAME_LENGTH = 32
 """Most characters in a name."""
 
 NAME_TIMEOUT = 10.0
-"""Seconds in which somebody at the framed door has to say who it is."""
+"""Seconds in which somebody has to say who it is, where people have names."""
 
 SERVER = "[server]"
 """Who tells what happens in the room, on the framed door. It is no name that anybody can have."""
@@ -139,7 +139,7 @@ class Door(Handler):
         policy, limit: What to do about a member that does not keep up; see `Group`.
     """
 
-    spec: ClassVar[Spec | str]
+    spec: Spec | Format | str
     options: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, room: Room, loop: Loop, *, policy: str = "disconnect", limit: int = 1024 * 1024) -> None:
@@ -226,7 +226,41 @@ def _joined(member: Member, separator: str) -> str:
     return member.name if member.address is None else separator.join(map(str, member.address))
 
 
-class FramedDoor(Door):
+class NamedDoor(Door):
+    """A door where people say who they are before anything else, and in time."""
+
+    def connected(self, channel: Channel) -> None:
+        late = NameRefused(f"no name came in {NAME_TIMEOUT:g} seconds")
+        channel.context = self.loop.call_later(NAME_TIMEOUT, self.refuse, channel, late)
+
+    def disconnected(self, channel: Channel, error: Exception | None) -> None:
+        if isinstance(channel.context, Timer):
+            channel.context.cancel()
+        super().disconnected(channel, error)
+
+    def introduce(self, channel: Channel, name: bytes) -> bool:
+        """Let somebody in who has said this name, or not; return whether."""
+        channel.context.cancel()
+        try:
+            self.let_in(Member(to_name(name), channel))
+        except NameRefused as reason:
+            self.refuse(channel, reason)
+            return False
+        logger.info("%s is %s", channel.name, channel.context.name)
+        return True
+
+    def refuse(self, channel: Channel, reason: NameRefused) -> None:
+        """Say why somebody cannot come in, and close the connection."""
+        if channel.state == State.OPEN:
+            logger.info("%s refused: %s", channel.name, reason)
+            self.say_refused(channel, str(reason))
+            channel.close()
+
+    def say_refused(self, channel: Channel, reason: str) -> None:
+        raise NotImplementedError
+
+
+class FramedDoor(NamedDoor):
     """Frames of ascii10: who comes in says its name, and from then on what it has to say.
 
     ::
@@ -243,20 +277,11 @@ class FramedDoor(Door):
     spec = "ascii10"
     options: ClassVar[dict[str, Any]] = {"frame_timeout": NAME_TIMEOUT}
 
-    def connected(self, channel: Channel) -> None:
-        late = NameRefused(f"no name came in {NAME_TIMEOUT:g} seconds")
-        channel.context = self.loop.call_later(NAME_TIMEOUT, self._refuse, channel, late)
-
     def frames_received(self, channel: Channel, payloads: list[bytes]) -> None:
         if not isinstance(channel.context, Member):
             name, *payloads = payloads
-            channel.context.cancel()
-            try:
-                self.let_in(Member(to_name(name), channel))
-            except NameRefused as reason:
-                self._refuse(channel, reason)
+            if not self.introduce(channel, name):
                 return
-            logger.info("%s is %s", channel.name, channel.context.name)
         lines = [to_text(line) for payload in payloads for line in payload.splitlines() or [b""]]
         if lines:
             self.room.say(channel.context, lines)
@@ -270,17 +295,9 @@ class FramedDoor(Door):
     def left(self, member: Member) -> None:
         self._tell(member, SERVER, [f"{member.name} is offline"])
 
-    def disconnected(self, channel: Channel, error: Exception | None) -> None:
-        if isinstance(channel.context, Timer):
-            channel.context.cancel()
-        super().disconnected(channel, error)
-
     def _tell(self, member: Member, name: str, lines: list[str]) -> None:
         who = name.encode()  # both of a pair in one call, so that no policy can part them
         self.group.send_many([part for line in lines for part in (who, line.encode())], exclude=member.channel)
 
-    def _refuse(self, channel: Channel, reason: NameRefused) -> None:
-        if channel.state == State.OPEN:
-            logger.info("%s refused: %s", channel.name, reason)
-            channel.send_many([SERVER.encode(), str(reason).encode()])
-            channel.close()
+    def say_refused(self, channel: Channel, reason: str) -> None:
+        channel.send_many([SERVER.encode(), reason.encode()])

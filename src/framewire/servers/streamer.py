@@ -3,9 +3,9 @@
 ::
 
     Clock ───────────┐  take()               send()         ┌─> client
-                     ├──────────> Streamer ─────────> Group ┼─> client, a slow one: the group's policy
-    FileLines ───────┘  one at a tick,                      └─> client
-     read when wanted   or many in a turn
+                     ├──────────> Streamer ────┬────> Group ┼─> client, a slow one: the group's policy
+    FileLines ───────┘  one at a tick,         │            └─> client
+     read when wanted   or many in a turn      └────> View     people who look on: see `stream_web`
 
 Rules that hold here:
 
@@ -58,6 +58,9 @@ class Source(Protocol):
     changed: Callable[[], object]
     """To be called when there is something to take again, and at the end; the streamer puts itself here."""
 
+    title: str
+    """What people call it."""
+
     @property
     def ended(self) -> bool:
         """Whether all has been taken."""
@@ -76,9 +79,23 @@ class Source(Protocol):
         """Give back what it holds. Nothing will be taken any more."""
 
 
+class View(Protocol):
+    """Who looks on, in another way than the clients."""
+
+    def __bool__(self) -> bool:
+        """Whether there is anybody."""
+
+    def sent(self, payloads: list[bytes]) -> None:
+        """These were sent to the clients."""
+
+    def flush(self) -> None:
+        """The stream is over: what is still to be shown must go out now."""
+
+
 class Clock:
     """The time, whenever it is asked for."""
 
+    title = "the clock"
     ended = False
     error = None
 
@@ -110,7 +127,7 @@ class FileLines:
 
     def __init__(self, loop: Loop, file: str | int, *, max_size: int | None = DEFAULT_MAX_SIZE) -> None:
         self._loop = loop
-        self._name = "standard input" if file == 0 else str(file)
+        self.title = "standard input" if file == 0 else str(file)
         self._owned = isinstance(file, str)
         # Without O_NONBLOCK to open a named pipe would wait for its writer.
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -135,7 +152,7 @@ class FileLines:
         return lines
 
     def name(self, number: int) -> str:
-        return f"{self._name}: line {number}"
+        return f"{self.title}: line {number}"
 
     def close(self) -> None:
         self._at_end = True
@@ -171,7 +188,7 @@ class FileLines:
         except FrameTooLarge as error:
             self._fail(f"{self.name(self._read_count + 1)} is over the limit of {error.limit} bytes")
         except OSError as error:
-            self._fail(f"{self._name}: {error.strerror}")
+            self._fail(f"{self.title}: {error.strerror}")
         if self._lines or self._at_end:
             self._look_away()
             self.changed()
@@ -238,6 +255,7 @@ class Streamer(Handler):
         """All clients."""
         self.sent_count = 0
         """Messages so far."""
+        self.view: View | None = None
         self.error: Exception | None = None
         """Why it has ended, if not as it should."""
         source.changed = self._source_changed
@@ -256,6 +274,8 @@ class Streamer(Handler):
         if self._timer is not None:
             self._timer.cancel()
         self._source.close()
+        if self.view is not None:
+            self.view.flush()
         self._loop.shutdown(CLOSE_TIMEOUT)
         if self.group.dropped_count:
             logger.warning("messages that clients have missed: %d", self.group.dropped_count)
@@ -263,13 +283,17 @@ class Streamer(Handler):
     def connected(self, channel: Channel) -> None:
         channel.send(GREETING)
         self.group.add(channel)
+        self.begin()
+
+    def begin(self) -> None:
+        """There is somebody to send to."""
         if self._timer is None and not self._starving:
             self._timer = self._loop.call_later(self._every, self._tick)
 
     def _tick(self) -> None:
         """The next message is due, or in a burst the next ones."""
         last, self._timer = self._timer, None
-        if self._over or not self.group:
+        if self._over or not (self.group or self.view):
             return  # who connects next will begin again
         if not self._has_room():
             self._timer = self._loop.call_later(max(self._every, self._wait), self._tick)
@@ -301,7 +325,7 @@ class Streamer(Handler):
     def _has_room(self) -> bool:
         if self.group.policy == "wait":
             return not self.group.full
-        return self._every > 0 or any(channel.queued_size <= READ_SIZE for channel in self.group)
+        return self._every > 0 or not self.group or any(channel.queued_size <= READ_SIZE for channel in self.group)
 
     def _send(self, payloads: list[bytes]) -> None:
         try:
@@ -309,17 +333,22 @@ class Streamer(Handler):
         except (FramingError, ValueError):
             self._send_up_to_the_bad_one(payloads)
         else:
-            self.sent_count += len(payloads)
+            self._count_sent(payloads)
             logger.debug("message %d sent to %d clients", self.sent_count, len(self.group))
 
     def _send_up_to_the_bad_one(self, payloads: list[bytes]) -> None:
         try:
             for payload in payloads:
                 self.group.send(payload)
-                self.sent_count += 1
+                self._count_sent([payload])
         except (FramingError, ValueError) as error:
             self.error = ValueError(f"{self._source.name(self.sent_count + 1)}: {error}")
             self.finish()
+
+    def _count_sent(self, payloads: list[bytes]) -> None:
+        self.sent_count += len(payloads)
+        if self.view is not None:
+            self.view.sent(payloads)
 
     def _end(self) -> None:
         self.error = self.error or self._source.error
