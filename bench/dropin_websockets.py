@@ -113,7 +113,7 @@ class Peer:
     """A plain socket that has shaken hands."""
 
     def __init__(self, port: int, deflate: bool) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port))
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=60)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         extension = "Sec-WebSocket-Extensions: permessage-deflate\r\n" if deflate else ""
         key = base64.b64encode(os.urandom(16)).decode()
@@ -141,7 +141,10 @@ class Peer:
             for frame in self.protocol.events_received():
                 if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
                     return bytes(frame.data)
-            self.protocol.receive_data(self.sock.recv(1 << 18))
+            data = self.sock.recv(1 << 18)
+            if not data:
+                raise EOFError("the server has closed the connection")
+            self.protocol.receive_data(data)
 
     def close(self) -> None:
         self.protocol.send_close()

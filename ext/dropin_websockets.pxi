@@ -25,9 +25,6 @@ cdef extern from "Python.h":
     int host_delete "PySequence_DelSlice"(object, Py_ssize_t, Py_ssize_t) except -1
     long long host_number "PyLong_AsLongLongAndOverflow"(object, int *) except? -1
 
-cdef enum:
-    HOST_LARGE = 64 * 1024  # memory is reserved for a frame that is larger
-
 cdef enum host_look:  # what is at the beginning of some bytes
     HOST_WHOLE  # a frame
     HOST_PART  # less than that
@@ -96,27 +93,29 @@ cdef int host_limit(max_size, uint64_t *limit) except -1:
     return 1
 
 
-cdef int host_append(bytearray buffer, const uint8_t *data, Py_ssize_t size, const host_found *found) except -1:
-    """Add to the frame that begins the buffer. One that is large gets room for twice what has come, but no more than it
-    needs: a bytearray grows by an eighth, again and again."""
-    cdef Py_ssize_t there = host_size(buffer)
-    cdef Py_ssize_t room = there + size
-    if found.header_size and found.size > HOST_LARGE and room < PY_SSIZE_T_MAX // 4:
-        room = max(room, <Py_ssize_t>min(found.header_size + found.size, 2 * <uint64_t>room))
-    host_resize(buffer, room)
-    memcpy(host_start(buffer) + there, data, size)
-    host_resize(buffer, there + size)
-    return 0
-
-
 cdef Py_ssize_t host_missing(bytearray buffer, const host_found *found) noexcept:
     """Bytes that the frame at the beginning lacks, as far as that is known: at least one."""
     cdef Py_ssize_t there = host_size(buffer)
     if found.header_size:
-        return <Py_ssize_t>min(found.header_size + found.size - there, <uint64_t>PY_SSIZE_T_MAX)
+        # Not min() of the sum: with the largest lengths that would wrap.
+        return found.header_size + <Py_ssize_t>min(found.size, <uint64_t>PY_SSIZE_T_MAX // 2) - there
     if there < 2:
         return 2 - there
     return fw_ws_header_size(<uint8_t>host_start(buffer)[1]) - there
+
+
+cdef int host_append(bytearray buffer, const uint8_t *data, Py_ssize_t size, const host_found *found) except -1:
+    """Add to the frame that begins the buffer, and have room for as much again, but no more than the frame needs: by
+    itself a bytearray grows by an eighth, again and again."""
+    cdef Py_ssize_t there = host_size(buffer)
+    cdef Py_ssize_t room = there + size
+    if found.header_size and room < PY_SSIZE_T_MAX // 4:
+        room = max(room, min(there + host_missing(buffer, found), 2 * room))
+    host_resize(buffer, room)
+    if size:
+        memcpy(host_start(buffer) + there, data, size)
+    host_resize(buffer, there + size)
+    return 0
 
 
 cdef class WebsocketsFraming:
@@ -131,7 +130,7 @@ cdef class WebsocketsFraming:
     cdef object frame_class, server, recv_frame, send_frame
     cdef tuple opcodes
 
-    def __init__(self, frames, protocol, send_frame):
+    def __cinit__(self, frames, protocol, send_frame):
         self.frame_class = frames.Frame
         known = {int(member): member for member in frames.Opcode}
         self.opcodes = tuple([known.get(value) for value in range(16)])
@@ -234,6 +233,10 @@ cdef class WebsocketsFraming:
                 if size:
                     host_append(buffer, <const uint8_t *>view.buf + at, size, &found)
                 break
+        except BaseException:  # an interrupt: nothing is lost
+            found.header_size = 0
+            host_append(buffer, <const uint8_t *>view.buf + at, view.len - at, &found)
+            raise
         finally:
             PyBuffer_Release(&view)
         return look == HOST_PART
@@ -247,8 +250,8 @@ cdef class WebsocketsFraming:
             look = self.walk(protocol, <const uint8_t *>view.buf, view.len, &at, found)
         finally:
             PyBuffer_Release(&view)
-        if at:
-            host_delete(buffer, 0, at)
+            if at:
+                host_delete(buffer, 0, at)
         return look
 
     cdef host_look walk(self, protocol, const uint8_t *p, Py_ssize_t end, Py_ssize_t *at, host_found *found) except *:

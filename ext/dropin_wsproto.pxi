@@ -21,15 +21,13 @@ cdef extern from *:
     }
     """
     object wsproto_tuple "fw_tuple_of"(object, tuple)
-    PyObject *PyTuple_GET_ITEM(tuple, Py_ssize_t)
-    str PyUnicode_DecodeUTF8(const char *, Py_ssize_t, const char *)
-    bytearray PyByteArray_FromStringAndSize(const char *, Py_ssize_t)
-    char *PyByteArray_AS_STRING(bytearray)
+    PyObject *wsproto_item "PyTuple_GET_ITEM"(tuple, Py_ssize_t)
+    str wsproto_decode "PyUnicode_DecodeUTF8"(const char *, Py_ssize_t, const char *)
+    bytearray wsproto_bytearray "PyByteArray_FromStringAndSize"(const char *, Py_ssize_t)
+    uint8_t *wsproto_data "(uint8_t *)PyByteArray_AS_STRING"(bytearray)
 
 cdef enum:
     WSPROTO_RSV = 0x70
-
-fw_choose_mask()
 
 
 cdef class WsprotoReader:
@@ -65,6 +63,8 @@ cdef class WsprotoReader:
         self.pending = []
 
     def __init__(self, client, extensions, frame, tuple opcodes not None):
+        if self.frame is not None:
+            raise RuntimeError("a decoder is made once")
         if not issubclass(frame, tuple) or len(opcodes) != 16:
             raise TypeError("frame must be a class derived from tuple, opcodes a tuple of 16")
         self.client = client
@@ -77,10 +77,8 @@ cdef class WsprotoReader:
     def receive_bytes(self, data):
         """Take a chunk of the stream."""
         if not PyBytes_CheckExact(data):
-            copy = bytearray()
-            copy += data
-            data = bytes(copy)
-        if self.busy or self.pending or self.pos < PyBytes_GET_SIZE(self.data):
+            data = b"" + data
+        if self.pending or self.pos < PyBytes_GET_SIZE(self.data):
             self.pending.append(data)
         else:
             self.data = data
@@ -94,7 +92,7 @@ cdef class WsprotoReader:
             ParseFailed: If the frame is not allowed; again by each further call.
         """
         payload = self.payload()
-        return None if payload is None else self.deliver(payload)
+        return None if payload is None else self.deliver(payload, None)
 
     @cython.critical_section
     def process_message(self, messages):
@@ -103,26 +101,34 @@ cdef class WsprotoReader:
         if payload is None:
             return None
         if self.first & FW_CONTROL:
-            return self.deliver(payload)
-        if self.opcode and not self.left and self.first >= FW_FIN and messages.opcode is None:
-            # a message in one piece
-            if self.opcode == FW_BINARY:
-                return self.deliver(payload)
-            try:
-                return self.deliver(PyUnicode_DecodeUTF8(PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), NULL))
-            except UnicodeDecodeError:
-                pass  # the host has the words for it
-        return messages.process_frame(self.deliver(payload))
+            return self.deliver(payload, None)
+        opened = messages.opcode
+        if opened is None:
+            if self.opcode and not self.left and self.first >= FW_FIN:  # a message in one piece
+                if self.opcode == FW_BINARY:
+                    return self.deliver(payload, None)
+                try:
+                    return self.deliver(wsproto_decode(PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), NULL), None)
+                except UnicodeDecodeError:
+                    pass  # the host has the words for it
+        elif not self.opcode and messages.decoder is None:  # a further piece of a binary message
+            if not self.left and self.first >= FW_FIN:
+                messages.opcode = None
+            return self.deliver(payload, opened)
+        return messages.process_frame(self.deliver(payload, None))
 
-    cdef object deliver(self, object payload):
-        """The frame, or the part, with this payload."""
+    cdef object deliver(self, object payload, object opened):
+        """The frame, or the part, with this payload; `opened` is the opcode of the message that it is a piece of."""
         cdef bint finished = not self.left, fin = self.first >= FW_FIN
-        opcode = <object>PyTuple_GET_ITEM(self.opcodes, self.opcode)
+        if opened is None:
+            opened = <object>wsproto_item(self.opcodes, self.opcode)
+        else:
+            fin = fin and finished
         if finished:
             self.first = -1
         else:
             self.opcode = 0
-        return wsproto_tuple(self.frame, ((opcode, payload, finished, fin),))
+        return wsproto_tuple(self.frame, ((opened, payload, finished, fin),))
 
     cdef bytes payload(self):
         """What there is of the payload of the frame under way; None if that is nothing yet."""
@@ -132,11 +138,14 @@ cdef class WsprotoReader:
         cdef uint8_t *source
         if self.busy:
             raise RuntimeError("process_buffer() called from inside an extension")
-        if self.first < 0 and not self.begin() and not (self.join() and self.begin()):
-            return None
+        if self.first < 0:
+            if PyBytes_GET_SIZE(self.data) - self.pos < FW_WS_HEADER_SIZE:
+                self.join()
+            if not self.begin():
+                return None
+        if <uint64_t>(PyBytes_GET_SIZE(self.data) - self.pos) < self.left:
+            self.join()
         there = PyBytes_GET_SIZE(self.data) - self.pos
-        if <uint64_t>there < self.left and self.join():
-            there = PyBytes_GET_SIZE(self.data)
         size = min(<uint64_t>there, self.left)
         if size < self.left and (size == 0 or self.first & FW_CONTROL):
             return None
@@ -152,9 +161,10 @@ cdef class WsprotoReader:
                 memcpy(PyBytes_AS_STRING(part), source, size)
         self.pos += <Py_ssize_t>size
         self.left -= size
-        if self.pos == PyBytes_GET_SIZE(self.data) and not self.join():
+        if self.pos == PyBytes_GET_SIZE(self.data):
             self.data = b""
             self.pos = 0
+            self.join()
         if self.extensions:
             self.busy = True
             try:
@@ -174,7 +184,7 @@ cdef class WsprotoReader:
         first = at[0]
         second = at[1]
         size = code = second & 0x7F
-        if <object>PyTuple_GET_ITEM(self.opcodes, first & FW_OPCODE) is None or (
+        if <object>wsproto_item(self.opcodes, first & FW_OPCODE) is None or (
             first & FW_CONTROL and (first < FW_FIN or code > FW_CONTROL_SIZE)
         ):
             return self.refuse(first, second, 0)
@@ -211,14 +221,13 @@ cdef class WsprotoReader:
         self._refused(first, second, size)
         return False  # whatever has been done meanwhile, the header must be read anew
 
-    cdef bint join(self) except -1:
-        """Put what has come later behind `data`; return whether there was anything."""
-        if not self.pending:
-            return False
-        self.data = self.data[self.pos :] + b"".join(self.pending)
-        self.pos = 0
-        self.pending.clear()
-        return True
+    cdef int join(self) except -1:
+        """Put what has come later behind `data`."""
+        if self.pending:
+            self.data = self.data[self.pos :] + b"".join(self.pending)
+            self.pos = 0
+            self.pending.clear()
+        return 0
 
     def _refused(self, first, second, size):
         """Raise for a header that begins with these two bytes; the size is 0 if it is not known yet."""
@@ -252,8 +261,8 @@ def wsproto_frame(int first, payload, bytes key):
     PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
     try:
         head = fw_ws_write(header, <uint8_t>first, view.len, NULL if key is None else <uint8_t *>&number)
-        frame = PyByteArray_FromStringAndSize(NULL, head + view.len)
-        to = <uint8_t *>PyByteArray_AS_STRING(frame)
+        frame = wsproto_bytearray(NULL, head + view.len)
+        to = wsproto_data(frame)
         memcpy(to, header, head)
         if key is None:
             memcpy(to + head, view.buf, view.len)
@@ -271,8 +280,8 @@ def wsproto_mask(data, bytes key not None):
     cdef bytearray masked
     PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
     try:
-        masked = PyByteArray_FromStringAndSize(NULL, view.len)
-        fw_mask(<uint8_t *>PyByteArray_AS_STRING(masked), <const uint8_t *>view.buf, view.len, number)
+        masked = wsproto_bytearray(NULL, view.len)
+        fw_mask(wsproto_data(masked), <const uint8_t *>view.buf, view.len, number)
     finally:
         PyBuffer_Release(&view)
     return masked

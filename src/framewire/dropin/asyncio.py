@@ -37,13 +37,29 @@ from typing import TYPE_CHECKING, Any
 from .._core import Decoder
 from ..errors import FrameTooLarge, FramingError, HeaderError, IncompleteFrame
 from ..spec import DEFAULT_MAX_SIZE, Delimited, Netstring, Spec
-from . import UnsupportedVersion
+from . import UnsupportedVersion, _versions
 from ._patch import Patch
 
 if TYPE_CHECKING:
     from .._wire import BytesLike
 
-__all__ = ["StreamReader", "install", "installed", "open_connection", "patched", "start_server", "uninstall"]
+__all__ = [
+    "SEAMS",
+    "VERSIONS",
+    "StreamReader",
+    "install",
+    "installed",
+    "open_connection",
+    "patched",
+    "start_server",
+    "uninstall",
+]
+
+VERSIONS = _versions.CPYTHON
+"""The CPython versions, first and last, that this module is known to fit. `install` goes by what it finds there."""
+
+SEAMS = ("StreamReader",)
+"""What `install` replaces in ``asyncio``."""
 
 DEFAULT_LIMIT = 64 * 1024
 """The host's own default for ``limit``, in bytes."""

@@ -9,8 +9,8 @@ r"""A ``Reader`` for framed streams with the interface of hiredis-py's, as redis
 
 framewire reads frames and not RESP, so this does not replace hiredis for Redis. It is for a program that was written
 around such a reader (two verbs, errors of its own classes, a sentinel of its own) and whose stream has frames: the
-import changes, the loop stays. hiredis need not be installed. The semantics are those of hiredis-py 3, as it behaves.
-What differs:
+import changes, the loop stays. hiredis need not be installed, and is never changed: there is no ``install``. The
+semantics are those of hiredis-py 3, as it behaves. What differs:
 
 - ``notEnoughData`` is the object `NOT_ENOUGH_DATA` unless given, not False: an empty payload is as false as False.
 - `spec` and ``max_size`` are new. A frame over the limit is a protocol error.
@@ -31,11 +31,18 @@ from .._core import Decoder
 from .._wire import contiguous
 from ..errors import FramingError
 from ..spec import DEFAULT_MAX_SIZE, Spec
+from . import _versions
 
 if TYPE_CHECKING:
     from .._wire import BytesLike
 
-__all__ = ["NOT_ENOUGH_DATA", "Reader"]
+__all__ = ["NOT_ENOUGH_DATA", "SEAMS", "VERSIONS", "Reader"]
+
+VERSIONS = _versions.HIREDIS
+"""The versions of hiredis-py, first and last, whose ``Reader`` is the model."""
+
+SEAMS: tuple[str, ...] = ()
+"""Nothing of hiredis is replaced."""
 
 IDLE_SIZE = 16 * 1024
 """What `Reader.getmaxbuf` says at first, in bytes: hiredis's default (``REDIS_READER_MAX_BUF``)."""

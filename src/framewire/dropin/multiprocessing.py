@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from .._core import CORE
 from ..errors import looks_like
-from . import UnsupportedVersion
+from . import UnsupportedVersion, _versions
 from ._patch import Patch
 
 if TYPE_CHECKING or CORE == "py":
@@ -55,6 +55,8 @@ else:
     Standard = connection.Connection  # not what an install() puts there
 
 __all__ = [
+    "SEAMS",
+    "VERSIONS",
     "Client",
     "Connection",
     "Listener",
@@ -66,8 +68,11 @@ __all__ = [
     "uninstall",
 ]
 
-KNOWN = ((3, 10), (3, 15))
+VERSIONS = _versions.CPYTHON
 """The CPython versions, first and last, whose ``multiprocessing.connection`` this module is known to fit."""
+
+SEAMS = ("Connection",)
+"""What `install` replaces in ``multiprocessing.connection``."""
 
 
 def _check_platform() -> None:
@@ -313,7 +318,7 @@ reduction.register(Connection, connection.reduce_connection)  # type: ignore[att
 
 def _changes() -> list[tuple[Any, str, Any]]:
     _check_platform()
-    if sys.implementation.name != "cpython" or not KNOWN[0] <= sys.version_info[:2] <= KNOWN[1]:
+    if sys.implementation.name != "cpython" or not VERSIONS[0] <= sys.version_info[:2] <= VERSIONS[1]:
         found = f"{sys.implementation.name} {'.'.join(map(str, sys.version_info[:2]))}"
         raise UnsupportedVersion(f"multiprocessing.connection of {found}; known are those of CPython 3.10 to 3.15")
     return [(connection, "Connection", Connection)]

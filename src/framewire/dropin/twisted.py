@@ -40,13 +40,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .._core import CORE, Decoder
 from ..spec import MAX_DELIMITER_SIZE, Delimited, LengthField, Netstring, Spec
-from . import UnsupportedVersion
+from . import _versions
 from ._patch import Patch
 
 if TYPE_CHECKING:
     Window = bytes | bytearray | memoryview
 
 __all__ = [
+    "SEAMS",
+    "VERSIONS",
     "Int8StringReceiver",
     "Int16StringReceiver",
     "Int32StringReceiver",
@@ -60,6 +62,12 @@ __all__ = [
     "patched",
     "uninstall",
 ]
+
+VERSIONS = _versions.TWISTED
+"""The versions of Twisted, first and last, that this module is known to fit."""
+
+SEAMS = ("protocols.basic",)
+"""Where `install` replaces the receivers."""
 
 basic: Any = import_module("twisted.protocols.basic")  # Any: its types are not there wherever ours are checked
 
@@ -593,8 +601,7 @@ class LineOnlyReceiver(basic.LineOnlyReceiver):  # type: ignore[misc]
 
 def _changes() -> list[tuple[Any, str, Any]]:
     version = import_module("twisted").version
-    if not 24 <= version.major <= 26:
-        raise UnsupportedVersion(f"Twisted {version.public()}: framewire.dropin.twisted fits Twisted 24 to 26")
+    _versions.check("Twisted", version.public(), VERSIONS)
     classes = [
         Int8StringReceiver,
         Int16StringReceiver,
