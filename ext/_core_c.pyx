@@ -27,7 +27,7 @@ from wire cimport *
 from operator import index
 
 from framewire._core_py import Encoder as Reference
-from framewire._wire import FORMATS, Refused, no_comma, refusal
+from framewire._wire import FORMATS, Refused, no_comma, refusal, refused_header
 from framewire.errors import HEAD_SIZE as _HEAD_SIZE
 from framewire.errors import FramingError, IncompleteFrame
 from framewire.spec import (
@@ -223,7 +223,7 @@ cdef class _Stream:
         cdef Py_ssize_t start = 0
         if direct:
             if self.body_have == self.body_capacity:
-                self.reserve(self.body_have + 1)
+                self.reserve(self.body_have + 1 if self.body_size >= 0 else max(self.body_have, SHORT_BODY) + 1)
             self.scratch = None
             self.lease = window = _Window()
             window.owner = <object>self.body
@@ -911,11 +911,8 @@ cdef class Decoder(_Stream):
         """The frame that begins with `data` cannot be accepted: the reference says why."""
         reference = FORMATS[type(self._spec)](self._spec, <object>self.format.limit)
         if status == FW_BAD:
-            try:
-                reference.header(data, 0, len(data))
-            except Refused as error:
-                refused = error
-            else:
+            refused = refused_header(reference, data)
+            if refused is None:
                 raise SystemError(f"the cores disagree about the header {data!r} of {self._spec!r}")
         elif status == FW_BAD_TRAILER:
             refused = Refused(0, data, no_comma(<object>body))

@@ -1016,6 +1016,12 @@ def test_the_bytes_moved_grow_with_the_size_and_not_faster(
         assert decoder._moved <= 4 * len(stream) + 128 * KIB
 
 
+def test_the_first_window_over_a_fragment_is_large(codec: ModuleType) -> None:
+    decoder = codec.MessageDecoder("client")
+    decoder.feed(frame("client", BINARY, bytes(200_000))[:10])
+    assert len(decoder.get_buffer()) == 65_536
+
+
 def test_a_large_payload_received_through_the_window_lands_where_it_stays(codec: ModuleType) -> None:
     """Apart from the header's window, bytes move only when the memory for them grows."""
     for role in ROLES:
@@ -1148,6 +1154,17 @@ def test_one_side_may_forget_and_the_other_not(codec: ModuleType) -> None:
         encoder = codec.MessageEncoder(role, deflate=deflate)
         sizes = [len(encoder.encode(POEM * 10)) for _ in range(2)]
         assert (sizes[0] == sizes[1]) == forgets
+
+
+@pytest.mark.parametrize("fragments", [[b""], [b"", b""], [b"", b"", b""]], ids=len)
+def test_compressed_without_any_data_is_empty_and_harms_nothing(codec: ModuleType, fragments: list[bytes]) -> None:
+    """Section 7.2.3.6 asks for one byte, but there is only one thing that it can mean."""
+    writer = codec.MessageEncoder("server", deflate=DEFLATE)
+    opcodes = [RSV1 | TEXT, *[0] * (len(fragments) - 1)]
+    opcodes[-1] |= FIN
+    stream = writer.encode("hello") + b"".join(map(frame, ["client"] * 3, opcodes, fragments)) + writer.encode("hello")
+    decoder = codec.MessageDecoder("client", deflate=DEFLATE)
+    assert decoder.feed(stream) == ["hello", "", "hello"]
 
 
 def test_reset_forgets_what_was_compressed(codec: ModuleType) -> None:

@@ -838,7 +838,8 @@ class _Body:
 
     def window(self, wanted: int) -> tuple[int, memoryview]:
         """A view of the memory behind what has come, for at most `wanted` bytes; and how many bytes were copied."""
-        moved = self._reserve(self.have + 1) if self.have == self.capacity else 0
+        needed = self.have + 1 if self.size is not None else max(self.have, SHORT_BODY) + 1
+        moved = self._reserve(needed) if self.have == self.capacity else 0
         stop = min(self.capacity, self.have + wanted)
         with self._memory.getbuffer() as whole:  # released here and not by the collector, which PyPy lets take its time
             return moved, whole[self.have : stop]

@@ -104,6 +104,7 @@ class Decompressor:
         self._bits = -max(window_bits, LEAST_WINDOW_BITS)
         self._forget = forget
         self._inflate: Any = None
+        self._begun = False  # data of the message has come
         self._final_seen = False
 
     def decompress(self, data: bytes, room: int | None, *, final: bool = False) -> bytes | None:
@@ -113,7 +114,10 @@ class Decompressor:
             None if the data is damaged.
         """
         if final:
+            if not data and not self._begun:
+                return b""  # no data is no message (section 7.2.3.6), but it can only mean an empty one
             data += TAIL
+        self._begun = not final and (self._begun or bool(data))
         try:
             made = self._decompress(data, room)
             if self._inflate.eof:

@@ -81,6 +81,19 @@ def refusal(refused: Refused, limit: int, origin: int) -> HeaderError | FrameToo
     return HeaderError(refused.reason, offset, head)
 
 
+def refused_header(reference: Format, data: bytes) -> Refused | None:
+    """Why `reference` refuses the header that `data` begins with, if it does.
+
+    For the twin: where memory runs out, compiled code that catches an exception gets it without a traceback, and
+    crashes when it lets go of that.
+    """
+    try:
+        reference.header(data, 0, len(data))
+    except Refused as refused:
+        return refused
+    return None
+
+
 class Format:
     """How one wire format is read and written: the part of the core that knows its bytes.
 
