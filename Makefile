@@ -7,13 +7,13 @@ PYTHON ?= python3
 ARGS ?=#                  more arguments for pytest: make test ARGS="-k chunking -x"
 
 VENV := .venv
-SOURCES := pyproject.toml setup.py MANIFEST.in $(wildcard src/framewire/*.py src/framewire/*/*.py ext/*)
+SOURCES := pyproject.toml setup.py MANIFEST.in $(wildcard src/framewire/*.py src/framewire/*/*.py src/framewire/servers/web/* ext/*)
 PIP_INSTALL = $(@D)/bin/python -m pip install --quiet --disable-pip-version-check
 
 # Neither the sources nor another choice of core may reach what is tested.
 unexport PYTHONPATH PYTHONHOME FRAMEWIRE_CORE FRAMEWIRE_PURE FRAMEWIRE_DEBUG FRAMEWIRE_SANITIZE
 
-.PHONY: help demo test lint sanitize bench bench-servers bench-drivers bench-smoke hosts docs clean
+.PHONY: help demo test lint sanitize bench bench-servers bench-drivers bench-smoke hosts autobahn docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,7 +36,8 @@ sanitize: .venv-sanitize/testable ## the compiled core's tests under the address
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc FRAMEWIRE_EXPECT=compiled \
 	.venv-sanitize/bin/python -m pytest -p no:cacheprovider --capture=sys -m "not build" -k "not [py" \
-		--ignore=tests/test_chat.py --ignore=tests/test_streamer.py --ignore=tests/test_cli.py $(ARGS)
+		--ignore=tests/test_chat.py --ignore=tests/test_streamer.py --ignore=tests/test_cli.py \
+		--ignore=tests/test_chat_web.py --ignore=tests/test_stream_web.py --ignore=tests/test_web_pages.py $(ARGS)
 
 bench: .venv-bench/benchable ## every ratio, beside the limit of the machine and other libraries: some minutes, 3 GB
 	.venv-bench/bin/python bench/report.py $(ARGS)
@@ -48,12 +49,16 @@ bench-smoke: .venv-bench/benchable ## the benchmarks, small and untimed: do they
 	FRAMEWIRE_BENCH_SCALE=0.001 .venv-bench/bin/python -m pytest -q --benchmark-disable bench/bench_core.py $(ARGS)
 
 bench-drivers: .venv-bench/benchable ## asyncio streams, and the drop-ins beside their hosts: five minutes
-	for bench in aio dropin_asyncio dropin_hiredis dropin_multiprocessing dropin_twisted; do \
+	for bench in aio dropin_asyncio dropin_hiredis dropin_multiprocessing dropin_twisted dropin_websockets \
+		dropin_wsproto; do \
 		.venv-bench/bin/python bench/$$bench.py $(ARGS) || exit 1; done
 
 hosts: .venv-bench/benchable ## the hosts' own test suites, on the drop-ins, on both cores
-	for suite in asyncio_streams multiprocessing_connection twisted; do for core in c py; do \
+	for suite in asyncio_streams multiprocessing_connection twisted websockets wsproto; do for core in c py; do \
 		FRAMEWIRE_CORE=$$core .venv-bench/bin/python tests/host_suites/$$suite.py $(ARGS) || exit 1; done; done
+
+autobahn: $(VENV)/testable ## the Autobahn test suite against our server and client: Linux, needs a Python 2.7
+	$(VENV)/bin/python tests/autobahn/run.py $(ARGS)
 
 docs: .venv-docs/installed ## the documentation as a site: build/docs/index.html
 	.venv-docs/bin/python -m sphinx -W --keep-going -q -d build/doctrees docs build/docs $(ARGS)

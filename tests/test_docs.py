@@ -91,7 +91,7 @@ def test_the_programs_of_the_readme(number: int) -> None:
     assert output.getvalue() == "Welcome to the server!\nhello\n"
 
 
-PORTS = ["1243", "9009", "9010"]
+PORTS = ["1243", "8765", "9009", "9010"]
 
 
 class Reading:
