@@ -22,7 +22,9 @@ BELOW: dict[str, set[str]] = {
     "spec": set(),
     "_wire": {"errors", "spec"},
     "_core_py": {"_wire"},
-    "_core_c": {"_core_py"},
+    "_deflate": set(),
+    "_websocket_py": {"_core_py", "_deflate"},
+    "_core_c": {"_websocket_py"},
     "_core": {"_core_py", "_core_c"},
     "connection": {"_core"},
     "blocking": {"connection", "_address"},
@@ -36,14 +38,17 @@ BELOW: dict[str, set[str]] = {
     "tls": {"channel"},
     "loop": {"broadcast", "tls"},
     "": {"blocking", "aio", "loop"},
-    "servers": {"servers", "", "blocking", "aio", "loop"},
+    "websocket": {"websocket", "", "blocking", "aio", "loop"},
+    "servers": {"servers", "", "blocking", "aio", "loop", "websocket"},
     "dropin": {"dropin", "", "_core"},
-    "arguments": {""},
+    "arguments": {"", "websocket"},
     "lines": {"arguments"},
     "pump": {"lines"},
     "commands_stream": {"pump", "servers"},
     "commands_chat": {"arguments", "servers"},
-    "cli": {"commands_stream", "commands_chat"},
+    "benchmark": {"benchmark", "", "blocking", "aio", "loop"},
+    "commands_bench": {"arguments", "benchmark"},
+    "cli": {"commands_stream", "commands_chat", "commands_bench"},
     "__main__": {"cli"},
 }
 
@@ -112,7 +117,9 @@ def test_imports_point_downward_only(name: str) -> None:
 
 
 def test_the_rule_is_able_to_see() -> None:
-    assert below("connection") == {"_core", "_core_py", "_core_c", "_wire", "errors", "spec"}
+    assert below("connection") == {
+        *("_core", "_core_py", "_core_c", "_websocket_py", "_deflate", "_wire", "errors", "spec")
+    }
     assert floors("_wire") == {"errors", "spec"}
     assert floors("_core") == {"_core_c", "_core_py"}
     assert floors("") >= {"_core", "errors", "spec"}
@@ -130,7 +137,17 @@ def python(code: str, **environment: str | None) -> subprocess.CompletedProcess[
     )
 
 
-NEEDS = {"framewire._selector": "framewire._core_c", "framewire.dropin.twisted": "twisted"}
+NEEDS = {
+    "framewire._selector": "framewire._core_c",
+    "framewire.dropin.twisted": "twisted",
+    "framewire.dropin.wsproto": "wsproto",
+    "framewire.servers.chat_web": "h11",
+    "framewire.servers.pages": "h11",
+    "framewire.servers.stream_web": "h11",
+    **dict.fromkeys(
+        [f"framewire.websocket.{name}" for name in ("aio", "blocking", "handshake", "loop", "protocol", "tls")], "h11"
+    ),
+}
 
 
 @pytest.mark.parametrize(
