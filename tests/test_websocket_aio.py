@@ -22,7 +22,7 @@ from test_websocket_loop import MESSAGES, PAGES, URL, Peer, frames, page, reques
 from framewire import FrameTooLarge, HeaderError, IncompleteFrame, websocket
 from framewire.errors import PayloadError
 from framewire.loop import Channel, Handler, Loop
-from framewire.websocket import Close
+from framewire.websocket import Close, Part
 from framewire.websocket.aio import WebSocketServer, WebSocketStream, connect, serve, start_server
 from framewire.websocket.handshake import HandshakeRefused, IncompleteHandshake
 from framewire.websocket.protocol import ClientProtocol, ServerProtocol
@@ -150,6 +150,29 @@ def test_a_message_of_twenty_mebibytes(run: Run, role: str) -> None:
         await scene.stream.send(message)
         await scene.until(lambda: scene.peer.messages)
         assert scene.peer.messages == [message]
+        await scene.close()
+
+    run(main())
+
+
+def test_messages_in_parts(run: Run, role: str) -> None:
+    async def main() -> None:
+        scene = await opened(role, parts=True)
+        stream, peer = scene.stream, scene.peer
+        for data, final in [("hel", False), ("lo", True)]:
+            peer.protocol.send_part(data, final)
+            await scene.until(lambda: stream._payloads)
+            assert await stream.recv() == Part(data, final)
+        with pytest.raises(TypeError):
+            await stream.send_part(5)  # type: ignore[arg-type]
+        await stream.send_part(b"wor")
+        with pytest.raises(RuntimeError, match="in parts"):
+            await stream.send("in between")
+        await stream.send_part(b"ld", final=True)
+        await stream.send("after it")
+        await scene.until(lambda: len(peer.messages) == 2)
+        assert peer.messages == [b"world", "after it"]
+        assert stream._waiting_size == 0
         await scene.close()
 
     run(main())

@@ -803,3 +803,31 @@ def test_where_nobody_listens_there_is_no_connection() -> None:
         port = listening.getsockname()[1]
     with pytest.raises(ConnectionRefusedError):
         connect(f"ws://127.0.0.1:{port}", timeout=LIMIT)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_what_is_wrong_behind_the_answer_is_for_recv(together: bool) -> None:
+    """Whether it comes in the same read as the answer or not."""
+    ours, theirs = over_tcp()
+    protocol = ServerProtocol(deflate=False)
+
+    def answer() -> None:
+        while not protocol.opened:
+            protocol.receive_data(theirs.recv(1000))
+        head, bad = b"".join(protocol.data_to_send()), MessageEncoder("server").encode("hello") + b"\xc1"
+        if together:
+            theirs.sendall(head + bad)
+        else:
+            theirs.sendall(head)
+            opened.wait(LIMIT)
+            theirs.sendall(bad)
+
+    opened = threading.Event()
+    client = WebSocket(ours, ClientProtocol("ws://example.org", deflate=False), timeout=LIMIT)
+    with theirs, aside(answer):
+        assert client._open(None)
+        opened.set()
+        assert client.recv() == "hello"
+        with pytest.raises(HeaderError, match="reserved bits 100"):
+            client.recv()
+    client.close()

@@ -21,7 +21,7 @@ from pairs import over_tcp, over_unix, tls_contexts
 from framewire import FrameTooLarge, HeaderError, IncompleteFrame
 from framewire.errors import PayloadError
 from framewire.loop import Channel, Group, Handler, Loop, State
-from framewire.websocket import Close
+from framewire.websocket import Close, MessageDecoder, MessageEncoder, Pong
 from framewire.websocket.handshake import HandshakeError, HandshakeRefused, Request, Response
 from framewire.websocket.loop import Client, Server, WebSocketChannel
 from framewire.websocket.protocol import HIGH_MARK, ClientProtocol, Protocol, ServerProtocol
@@ -256,6 +256,44 @@ def test_messages_in_parts(timeless: Loop) -> None:
         peer.protocol.send_part("lo", final=True)
         talk(timeless, peer, lambda: recorder.received[-1].final)  # type: ignore[attr-defined]
         assert "".join(part.data for part in recorder.received) == "hello"  # type: ignore[attr-defined]
+
+
+def test_a_pong_goes_before_the_answers_to_what_came_with_the_ping(timeless: Loop) -> None:
+    _, peer = opened(timeless, Echo(), websocket={"deflate": False})
+    with peer.sock:
+        writer, heard = MessageEncoder("client"), MessageDecoder("client")
+        peer.sock.sendall(writer.encode_part("hel") + writer.ping(b"?") + writer.encode_part("lo", final=True))
+        answers: list[Any] = []
+
+        def listen() -> bool:
+            with suppress(BlockingIOError):
+                answers.extend(heard.feed(peer.sock.recv(1000)))
+            return len(answers) == 2
+
+        peer.reads = False
+        talk(timeless, peer, listen)
+        assert answers == [Pong(b"?"), "hello"]
+
+
+def test_messages_are_sent_in_parts(timeless: Loop) -> None:
+    channel, peer = opened(timeless, Recorder())
+    with peer.sock:
+        channel.send_part("hel")
+        with pytest.raises(RuntimeError, match="in parts"):
+            channel.send("in between")
+        with pytest.raises(TypeError, match="binary"):
+            channel.send_part(b"lo")
+        channel.send_part("lo", final=True)
+        channel.send("after it")
+        talk(timeless, peer, lambda: len(peer.messages) == 2)
+        assert peer.messages == ["hello", "after it"]
+        group = Group(timeless, channel.settings.spec)
+        group.add(channel)
+        with pytest.raises(RuntimeError, match="in no group"):
+            channel.send_part("a group could come in between")
+        channel.close()
+        with pytest.raises(RuntimeError, match="an open channel"):
+            channel.send_part("late")
 
 
 # The opening handshake

@@ -150,6 +150,9 @@ class FramedStream:
         ValueError, TypeError: If the format or a limit makes no sense.
     """
 
+    _size_of: Callable[[Any], int] = staticmethod(len)
+    """What a payload counts for ``read_limit``."""
+
     def __init__(
         self,
         spec: Spec | str,
@@ -159,11 +162,14 @@ class FramedStream:
         high_mark: int = HIGH_MARK,
         low_mark: int = LOW_MARK,
     ) -> None:
+        self._begin(Decoder(spec, max_size=max_size), read_limit, high_mark, low_mark)
+
+    def _begin(self, decoder: Any, read_limit: int, high_mark: int, low_mark: int) -> None:
         if read_limit < 0:
             raise ValueError(f"read_limit must not be negative, not {read_limit}")
         if not 0 <= low_mark <= high_mark:
             raise ValueError(f"low_mark={low_mark} and high_mark={high_mark} must be 0 <= low_mark <= high_mark")
-        self._decoder = Decoder(spec, max_size=max_size)
+        self._decoder: Decoder = decoder
         self._encoder: Encoder | None = None  # made by the first send: some formats can only be read
         self._read_limit = read_limit
         self._marks = high_mark, low_mark
@@ -229,7 +235,7 @@ class FramedStream:
             self._check_end()
             return None
         payload = self._payloads.popleft()
-        self._waiting_size -= len(payload) + FRAME_COST
+        self._waiting_size -= self._size_of(payload) + FRAME_COST
         self._taken()
         return payload
 
@@ -402,13 +408,13 @@ class FramedStream:
         if error is not None and not self._closing:
             raise error.with_traceback(None)
 
-    def _deliver(self, payloads: list[bytes]) -> None:
+    def _deliver(self, payloads: list[Any]) -> None:
         """The protocol has received these."""
         if self._closing:
             return
         if payloads:
             self._payloads += payloads
-            self._waiting_size += sum(map(len, payloads)) + FRAME_COST * len(payloads)
+            self._waiting_size += sum(map(self._size_of, payloads)) + FRAME_COST * len(payloads)
             if self._waiting_size > self._read_limit and not self._reading_paused and not self._transport.is_closing():
                 self._reading_paused = True
                 self._transport.pause_reading()

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from .._address import address_name, listening_on
 from ..aio import HIGH_MARK, LARGE_SIZE, LOW_MARK, READ_LIMIT, SINK_SIZE, FramedStream, Server, _Protocol
 from ..errors import FramingError
-from ._codec import MessageEncoder, Pong
+from ._codec import MessageEncoder, Part, Pong
 from .handshake import Request, parse_url
 from .protocol import MAX_PINGS, ClientProtocol, Protocol, ServerProtocol, State
 
@@ -173,11 +173,10 @@ class WebSocketStream(FramedStream):
         ping_interval: float | None = None,
         ping_timeout: float = 20.0,
     ) -> None:
-        super().__init__("u32be", read_limit=read_limit, high_mark=high_mark, low_mark=low_mark)  # of no frames
+        self._begin(protocol, read_limit, high_mark, low_mark)
         for name, seconds in (("ping_interval", ping_interval), ("ping_timeout", ping_timeout)):
             if seconds is not None and not seconds > 0:
                 raise ValueError(f"{name} must be more than 0 seconds, not {seconds}")
-        self._decoder: Any = protocol  # for its error
         self.protocol = protocol
         self._handshake_timeout = handshake_timeout
         self._ping_interval = ping_interval
@@ -215,6 +214,10 @@ class WebSocketStream(FramedStream):
         """Bytes that wait to be sent, headers included."""
         return super().queued_size + self.protocol.queued_size
 
+    @staticmethod
+    def _size_of(message: Any) -> int:
+        return len(message.data if type(message) is Part else message)
+
     if TYPE_CHECKING:
 
         async def recv(self, *, timeout: float | None = None) -> Any: ...
@@ -251,6 +254,17 @@ class WebSocketStream(FramedStream):
         while self._writing_paused:
             await self._room()
         self._write(self._message_encoder().encode_many(messages, compress=compress))
+
+    async def send_part(self, data: str | BytesLike, /, final: bool = False) -> None:
+        """Send a part of a message, of which the first says whether it is text, and `final` that it was the last.
+
+        Raises:
+            FrameTooLarge, ValueError, TypeError, RuntimeError, OSError: As `send`; TypeError if the parts of a message
+                are not of one kind.
+        """
+        while self._writing_paused:
+            await self._room()
+        self._write(self._message_encoder().encode_part(data, final=final))
 
     def send_eof(self) -> None:
         raise NotImplementedError("a WebSocket cannot be half-closed: close() it")
@@ -388,7 +402,7 @@ class WebSocketStream(FramedStream):
             self._shake_hands()
             if not self._is_open:
                 return
-        messages, protocol._messages = protocol._messages, []  # and no more: the end of the stream stays for _settle()
+        messages = protocol.take_messages()  # and no more: the end of the stream stays for _settle()
         if self._pings and Pong in map(type, messages):
             self._answered([message for message in messages if type(message) is Pong])
             messages = [message for message in messages if type(message) is not Pong]
@@ -432,7 +446,7 @@ class WebSocketStream(FramedStream):
         self._check_lost()
         if self._closing:
             raise RuntimeError("nothing can be sent after close()")
-        return self.protocol._writable()
+        return self.protocol.writable()
 
     def _say(self, *, everything: bool = False) -> None:
         """Write what the protocol has to say of itself, as far as there is room."""

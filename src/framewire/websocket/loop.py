@@ -278,7 +278,7 @@ class WebSocketChannel(Channel):
     def __init__(self, loop: Loop, handler: Handler, settings: Settings, peername: Any, **options: Any) -> None:
         super().__init__(loop, handler, settings, peername, **options)
         self.websocket = self.decoder.protocol
-        self.encoder = self.websocket._encoder
+        self.encoder = self.websocket.encoder
         self.backlog = Backlog()  # until the connection is open
         self.in_order = self.attended = True
         self._deadline = 0.0
@@ -296,6 +296,18 @@ class WebSocketChannel(Channel):
 
     def send_eof(self) -> None:
         raise NotImplementedError("a WebSocket cannot be half-closed: close() it")
+
+    def send_part(self, data: str | BytesLike, /, final: bool = False) -> None:
+        """Send a part of a message, of which the first says whether it is text, and `final` that it was the last.
+
+        Raises:
+            FrameTooLarge, ValueError, TypeError: As `MessageEncoder.encode_part`; nothing is sent.
+            RuntimeError: If the channel is not open, or a member of a group, whose messages would come in between.
+        """
+        if self._state is not OPEN or self.groups:
+            what = "an open channel" if self._state is not OPEN else "a channel that is in no group"
+            raise RuntimeError(f"only {what} can send parts")
+        self.write(self.websocket.encoder.encode_part(data, final=final))
 
     def ping(self, payload: BytesLike = b"", answered: Callable[[], object] | None = None) -> None:
         """Send a Ping, before what waits in the backlog.
@@ -402,7 +414,7 @@ class WebSocketChannel(Channel):
         """Both sides have agreed: from here on this is a channel like others."""
         self._set_timer(None)
         self._watch(self._interest & ~EVENT_READ)
-        self.encoder = self.websocket._encoder  # the handshake may have chosen another
+        self.encoder = self.websocket.encoder  # the handshake may have chosen another
         self._surplus += self.decoder.collect()
         super()._open()
         self._read_surplus()

@@ -220,9 +220,14 @@ class Protocol:
             HeaderError, PayloadError, FrameTooLarge, IncompleteFrame: When every message before the error has been
                 collected, and then by every call.
         """
-        messages, self._messages = self._messages, []
+        messages = self.take_messages()
         if not messages:
             self._end()
+        return messages
+
+    def take_messages(self) -> list[Message]:
+        """As `messages_received`, but nothing is done at the end: for a driver that has messages wait."""
+        messages, self._messages = self._messages, []
         return messages
 
     @property
@@ -276,7 +281,7 @@ class Protocol:
             RuntimeError: Before the connection is open, and after `close`.
             BrokenPipeError: After the peer has closed the connection.
         """
-        encoder = self._writable()
+        encoder = self.writable()
         if type(message) is bytes and len(message) >= LARGE_SIZE:
             self._outbox.put(*encoder.encode_parts(message, compress=compress))
         else:
@@ -284,7 +289,7 @@ class Protocol:
 
     def send_many(self, messages: Iterable[str | BytesLike], /, *, compress: bool = True) -> None:
         """Queue many messages: as `send` for each, but all of them or, when one is refused, none."""
-        self._outbox.put(self._writable().encode_many(messages, compress=compress))
+        self._outbox.put(self.writable().encode_many(messages, compress=compress))
 
     def send_part(self, data: str | BytesLike, /, final: bool = False) -> None:
         """Queue a part of a message, of which the first says whether it is text. Control frames may come in between.
@@ -292,7 +297,7 @@ class Protocol:
         Raises:
             FrameTooLarge, ValueError, TypeError, RuntimeError, BrokenPipeError: As `send`.
         """
-        self._outbox.put(self._writable().encode_part(data, final=final))
+        self._outbox.put(self.writable().encode_part(data, final=final))
 
     def write_frames(self, data: bytes, count: int = 0) -> None:
         """Queue frames that were encoded elsewhere, once for many peers: whole ones, and for a client masked.
@@ -304,7 +309,7 @@ class Protocol:
         Raises:
             RuntimeError, BrokenPipeError: As `send`.
         """
-        self._writable()
+        self.writable()
         self._outbox.put(data)
 
     def ping(self, payload: BytesLike = b"", /) -> None:
@@ -315,7 +320,7 @@ class Protocol:
             RuntimeError, BrokenPipeError: As `send`.
         """
         payload = flat(payload)
-        self._outbox.put(self._writable().ping(payload))
+        self._outbox.put(self.writable().ping(payload))
         self._pings.append(payload)
 
     def close(self, code: int = 1000, reason: str = "") -> None:
@@ -474,7 +479,12 @@ class Protocol:
         self.close_sent = close
         self._outbox.put(frame)
 
-    def _writable(self) -> MessageEncoder:
+    def writable(self) -> MessageEncoder:
+        """The `encoder`, if messages can be sent.
+
+        Raises:
+            RuntimeError, BrokenPipeError: As `send`.
+        """
         if self._state is OPEN:
             return self._encoder
         if self._state is CONNECTING:
