@@ -32,6 +32,7 @@ from .arguments import (
     reason,
     say,
 )
+from .commands_bench import add_bench
 from .commands_chat import add_chat
 from .commands_stream import add_stream
 from .lines import Lines, parse_escaped, parse_hex
@@ -112,6 +113,7 @@ the output went away.""",
     _add_convert(commands)
     add_stream(commands, make_parser)
     add_chat(commands, make_parser)
+    add_bench(commands, make_parser)
     _add_formats(commands)
     return parser
 
