@@ -47,7 +47,150 @@ SHORT_BODY = 256
 """Bytes reserved for a short payload whose delimiter is still to come."""
 
 
-class Decoder:
+class Stream:
+    """What the decoders have in common: the gate, the error, the payload on its way, and the window."""
+
+    __slots__ = (
+        "__weakref__",
+        "_body",
+        "_busy",
+        "_ended",
+        "_error",
+        "_frame_offset",
+        "_moved",
+        "_received",
+        "_scratch",
+        "_window",
+        "_window_size",
+    )
+
+    def __init__(self) -> None:
+        self._busy = False
+        self._moved = 0  # bytes copied so far: the tests count them
+        self._scratch: bytearray | None = None
+        self._window: memoryview | None = None
+        self._window_size = 0
+        self._clear()
+
+    def _clear(self) -> None:
+        self._received = 0  # bytes of the stream so far
+        self._frame_offset = 0  # where in the stream the unfinished frame begins
+        self._error: Exception | None = None
+        self._ended = False
+        self._drop()
+
+    def _drop(self) -> None:
+        """Forget the unfinished frame."""
+        self._body: _Body | None = None  # what has come of a payload
+
+    @property
+    def error(self) -> Exception | None:
+        """What ended the stream, as soon as it is known: a `FramingError`, or a MemoryError that lost bytes.
+        None while all is well."""
+        return self._error
+
+    @property
+    def buffered_size(self) -> int:
+        """Bytes that have come of the unfinished frame, its header included."""
+        return self._received - self._frame_offset
+
+    def reset(self) -> None:
+        """Begin a new stream: forget what was received, the error and the end."""
+        if self._busy:
+            self._enter()
+        self._busy = True
+        # Code of others may run when these go (a callback of a weak reference, the locals of a traceback): at the end.
+        window, self._window = self._window, None
+        error, self._error = self._error, None
+        if window is not None:
+            with suppress(BufferError):
+                window.release()
+        self._scratch = None
+        self._clear()
+        self._busy = False
+        del window, error
+
+    def __sizeof__(self) -> int:
+        """Bytes of memory in use, what is reserved for frames included."""
+        size = object.__sizeof__(self)
+        if self._body is not None:
+            size += self._body.capacity
+        if self._scratch is not None:
+            size += len(self._scratch)
+        return size
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"cannot pickle {type(self).__name__!r}: it holds a part of a stream")
+
+    def _enter(self) -> None:
+        """The gate of every method: one call at a time, none after the end."""
+        if self._busy:
+            raise RuntimeError("a call from inside a call of the same decoder, or from another thread")
+        self._raise_error()
+        if self._ended:
+            raise RuntimeError("the stream has ended: feed_eof() was called; reset() begins a new one")
+        self._busy = True
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error.with_traceback(None)
+
+    def _fail(self, error: Exception) -> None:
+        self._drop()
+        self._frame_offset = self._received
+        self._error = error
+
+    def _flat(self, chunk: BytesLike) -> bytes:
+        data = flat(chunk)
+        if data is not chunk:
+            self._moved += len(data)
+        return data
+
+    def _lend(self, body: _Body | None, wanted: int, most: int) -> memoryview:
+        """A window over the payload on its way, of at most `most` bytes, or if that is None over scratch memory."""
+        if body is not None:
+            moved, view = body.window(min(wanted if wanted > 0 else DIRECT_WINDOW_SIZE, most))
+            self._moved += moved
+            self._scratch = None
+        else:
+            if self._scratch is None:
+                self._scratch = bytearray(WINDOW_SIZE)
+            view = memoryview(self._scratch)[: wanted if 0 < wanted < WINDOW_SIZE else WINDOW_SIZE]
+        self._window = view
+        self._window_size = len(view)
+        return view
+
+    def _lent(self, n: int) -> int:
+        """How many of the window's bytes were received, if that makes sense."""
+        n = index(n)
+        if self._window is None:
+            raise RuntimeError("buffer_updated() without a window: call get_buffer() first")
+        if not 0 <= n <= self._window_size:
+            raise ValueError(f"n={n} bytes cannot have come into a window of {self._window_size} bytes")
+        return n
+
+    def _take_back(self) -> None:
+        """End the lease of the window, so that nobody else can write to the payload on its way."""
+        if self._window is not None:
+            with suppress(BufferError):
+                self._window.release()
+            self._window = None
+            if self._body is not None:
+                self._moved += self._body.settle()
+
+    def _scratched(self, n: int) -> bytes:
+        """`n` bytes that were received into scratch memory, which is taken back."""
+        full = n == self._window_size
+        self._take_back()
+        assert self._scratch is not None
+        data = bytes(memoryview(self._scratch)[:n])
+        self._moved += n
+        if not full:
+            self._scratch = None  # the stream has fallen quiet: give the memory back
+        return data
+
+
+class Decoder(Stream):
     r"""Turns a stream of bytes into payloads.
 
     >>> decoder = Decoder("ascii10")
@@ -70,25 +213,14 @@ class Decoder:
     """
 
     __slots__ = (
-        "__weakref__",
-        "_body",
-        "_busy",
-        "_ended",
-        "_error",
         "_format",
-        "_frame_offset",
         "_header",
         "_max_size",
         "_missing",
-        "_moved",
         "_origin",
-        "_received",
         "_scanned",
-        "_scratch",
         "_skip",
         "_spec",
-        "_window",
-        "_window_size",
     )
 
     def __init__(self, spec: Spec | str, *, max_size: int | None = DEFAULT_MAX_SIZE) -> None:
@@ -97,25 +229,15 @@ class Decoder:
         self._spec, limit = resolve(spec, max_size)
         self._max_size = max_size
         self._format = FORMATS[type(self._spec)](self._spec, limit)
-        self._busy = False
-        self._moved = 0  # bytes copied so far: the tests count them
-        self._scratch: bytearray | None = None
-        self._window: memoryview | None = None
-        self._window_size = 0
-        self._clear()
+        super().__init__()
 
     def _clear(self) -> None:
-        self._received = 0  # bytes of the stream so far
-        self._frame_offset = 0  # where in the stream the unfinished frame begins
         self._origin = 0  # where in the stream the data now being parsed begins
-        self._error: Exception | None = None
-        self._ended = False
-        self._drop()
+        super()._clear()
 
     def _drop(self) -> None:
-        """Forget the unfinished frame."""
+        super()._drop()  # the body is there once the header is whole
         self._header = bytearray()  # what has come of its header
-        self._body: _Body | None = None  # what has come of its payload, once the header is whole
         self._missing = 0  # bytes of the frame still to come after that
         self._skip = 0  # bytes at the front of these that are not part of the payload
         self._scanned = 0  # no delimiter begins before this byte of the payload
@@ -129,17 +251,6 @@ class Decoder:
     def max_size(self) -> int | None:
         """The limit, as it was given."""
         return self._max_size
-
-    @property
-    def error(self) -> Exception | None:
-        """What ended the stream, as soon as it is known: a `FramingError`, or a MemoryError that lost bytes.
-        None while all is well."""
-        return self._error
-
-    @property
-    def buffered_size(self) -> int:
-        """Bytes that have come of the unfinished frame, its header included."""
-        return self._received - self._frame_offset
 
     @property
     def needed_size(self) -> int:
@@ -194,17 +305,9 @@ class Decoder:
             wanted = index(hint)
             self._take_back()
             body = self._body
-            if body is not None and body.size is not None and body.have < body.size > WINDOW_SIZE and not self._skip:
-                moved, view = body.window(wanted if wanted > 0 else DIRECT_WINDOW_SIZE)
-                self._moved += moved
-                self._scratch = None
-            else:
-                if self._scratch is None:
-                    self._scratch = bytearray(WINDOW_SIZE)
-                view = memoryview(self._scratch)[: wanted if 0 < wanted < WINDOW_SIZE else WINDOW_SIZE]
-            self._window = view
-            self._window_size = len(view)
-            return view
+            if body is not None and (body.size is None or not body.have < body.size > WINDOW_SIZE or self._skip):
+                body = None
+            return self._lend(body, wanted, sys.maxsize)
         finally:
             self._busy = False
 
@@ -217,31 +320,19 @@ class Decoder:
         """
         self._enter()
         try:
-            n = index(n)
-            if self._window is None:
-                raise RuntimeError("buffer_updated() without a window: call get_buffer() first")
-            if not 0 <= n <= self._window_size:
-                raise ValueError(f"n={n} bytes cannot have come into a window of {self._window_size} bytes")
-            full = n == self._window_size
-            direct = self._scratch is None
-            if direct and self._body is not None:
-                self._body.have += n
-            self._take_back()
+            n = self._lent(n)
             payloads: list[bytes] = []
-            if direct:
+            if self._scratch is None:
                 assert self._body is not None
+                self._body.have += n
+                self._take_back()
                 self._received += n
                 self._missing -= n
                 if not self._missing:
                     payloads.append(self._finish())
                     self._frame_offset = self._received
             else:
-                assert self._scratch is not None
-                data = bytes(memoryview(self._scratch)[:n])
-                self._moved += n
-                if not full:
-                    self._scratch = None  # the stream has fallen quiet: give the memory back
-                self._advance(data, payloads, lambda data, pos: self._cut(data, pos, payloads))
+                self._advance(self._scratched(n), payloads, lambda data, pos: self._cut(data, pos, payloads))
             if not payloads:
                 self._raise_error()
             return payloads
@@ -310,55 +401,12 @@ class Decoder:
         finally:
             self._busy = False
 
-    def reset(self) -> None:
-        """Begin a new stream: forget what was received, the error and the end."""
-        if self._busy:
-            self._enter()
-        self._busy = True
-        # Code of others may run when these go (a callback of a weak reference, the locals of a traceback): at the end.
-        window, self._window = self._window, None
-        error, self._error = self._error, None
-        if window is not None:
-            with suppress(BufferError):
-                window.release()
-        self._scratch = None
-        self._clear()
-        self._busy = False
-        del window, error
-
     def __sizeof__(self) -> int:
         """Bytes of memory in use, what is reserved for frames included."""
-        size = object.__sizeof__(self) + len(self._header)
-        if self._body is not None:
-            size += self._body.capacity
-        if self._scratch is not None:
-            size += len(self._scratch)
-        return size
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(f"cannot pickle {type(self).__name__!r}: it holds a part of a stream")
+        return super().__sizeof__() + len(self._header)
 
     def __repr__(self) -> str:
         return f"Decoder({self._spec!r}, max_size={self._max_size})"
-
-    def _enter(self) -> None:
-        """The gate of every method: one call at a time, none after the end."""
-        if self._busy:
-            raise RuntimeError("a call from inside a call of the same decoder, or from another thread")
-        self._raise_error()
-        if self._ended:
-            raise RuntimeError("the stream has ended: feed_eof() was called; reset() begins a new one")
-        self._busy = True
-
-    def _raise_error(self) -> None:
-        if self._error is not None:
-            raise self._error.with_traceback(None)
-
-    def _flat(self, chunk: BytesLike) -> bytes:
-        data = flat(chunk)
-        if data is not chunk:
-            self._moved += len(data)
-        return data
 
     def _advance(self, data: bytes, carried: list[bytes], extract: Callable[[bytes, int], tuple[int, int]]) -> None:
         """Run `data` through the three steps. `extract` takes what stands whole in it from a position on, and returns
@@ -495,15 +543,6 @@ class Decoder:
         self._drop()
         return payload
 
-    def _take_back(self) -> None:
-        """End the lease of the window."""
-        if self._window is not None:
-            with suppress(BufferError):
-                self._window.release()
-            self._window = None
-            if self._body is not None:
-                self._moved += self._body.settle()
-
     def _missing_size(self) -> int | None:
         """Bytes still to come in the part of the frame that is being received; None where nothing tells."""
         if self._body is None:
@@ -520,11 +559,6 @@ class Decoder:
             if self._format.strip is None:
                 head += self._body.peek(0, HEAD_SIZE)
         return IncompleteFrame(part, self.buffered_size, self._missing_size(), self._frame_offset, head[:HEAD_SIZE])
-
-    def _fail(self, error: Exception) -> None:
-        self._drop()
-        self._frame_offset = self._received
-        self._error = error
 
 
 class Spans:

@@ -26,12 +26,11 @@ from __future__ import annotations
 import codecs
 import os
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from operator import index
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
-from ._core_py import DIRECT_WINDOW_SIZE, WINDOW_SIZE, _Body
+from ._core_py import WINDOW_SIZE, Stream, _Body
 from ._deflate import Compressor, Decompressor, Deflate
 from ._wire import contiguous, flat
 from .errors import HEAD_SIZE, FrameTooLarge, HeaderError, IncompleteFrame, PayloadError
@@ -304,7 +303,7 @@ class _Text:
         return text
 
 
-class MessageDecoder:
+class MessageDecoder(Stream):
     r"""Turns a stream of WebSocket frames into messages: text as ``str``, anything else as ``bytes``.
 
     >>> decoder = MessageDecoder("client")
@@ -333,31 +332,20 @@ class MessageDecoder:
     """
 
     __slots__ = (
-        "__weakref__",
-        "_body",
-        "_busy",
         "_closed",
         "_control",
         "_deflate",
-        "_ended",
-        "_error",
         "_frame",
-        "_frame_offset",
         "_have",
         "_header",
         "_inflate",
         "_max_frame_size",
         "_max_size",
-        "_moved",
         "_parts",
-        "_received",
         "_role",
         "_rules",
-        "_scratch",
         "_size",
         "_text",
-        "_window",
-        "_window_size",
     )
 
     def __init__(
@@ -381,23 +369,14 @@ class MessageDecoder:
         self._max_frame_size = max_frame_size
         self._deflate = deflate
         self._parts = bool(parts)
-        self._busy = False
-        self._moved = 0  # bytes copied so far: the tests count them
-        self._scratch: bytearray | None = None
-        self._window: memoryview | None = None
-        self._window_size = 0
-        self._clear()
+        super().__init__()
 
     def _clear(self) -> None:
-        self._received = 0  # bytes of the stream so far
-        self._frame_offset = 0  # where in the stream the unfinished frame begins
-        self._error: Exception | None = None
-        self._ended = False
         self._closed = False
         self._inflate: Decompressor | None = None
         if self._deflate is not None:
             self._inflate = self._deflate.decompressor("client" if self._role == "server" else "server")
-        self._drop()
+        super()._clear()
 
     def _drop(self) -> None:
         """Forget the unfinished frame and the unfinished message."""
@@ -410,7 +389,7 @@ class MessageDecoder:
     def _end_message(self) -> None:
         rules = self._rules
         rules.opened, rules.compressed, rules.done = 0, False, 0
-        self._body: _Body | None = None  # what has come of the message
+        self._body = None  # what has come of the message
         self._size = 0  # of that, or of what was handed out in parts
         self._text: _Text | None = None  # of a text: how far it is UTF-8
 
@@ -435,20 +414,9 @@ class MessageDecoder:
         return self._deflate
 
     @property
-    def error(self) -> Exception | None:
-        """What ended the stream, as soon as it is known: a `FramingError`, or a MemoryError that lost bytes.
-        None while all is well."""
-        return self._error
-
-    @property
     def closed(self) -> bool:
         """Whether a `Close` has come. What comes behind it is dropped."""
         return self._closed
-
-    @property
-    def buffered_size(self) -> int:
-        """Bytes that have come of the unfinished frame, its header included."""
-        return self._received - self._frame_offset
 
     @property
     def needed_size(self) -> int:
@@ -474,9 +442,7 @@ class MessageDecoder:
         """
         self._enter()
         try:
-            data = flat(chunk)
-            if data is not chunk:
-                self._moved += len(data)
+            data = self._flat(chunk)
             self._take_back()
             return self._take(data)
         finally:
@@ -502,19 +468,10 @@ class MessageDecoder:
         try:
             wanted = index(hint)
             self._take_back()
-            frame, body = self._frame, self._body
-            if body is not None and frame is not None and self._direct(frame):
-                wanted = min(wanted if wanted > 0 else DIRECT_WINDOW_SIZE, frame.size - self._have)
-                moved, view = body.window(wanted)
-                self._moved += moved
-                self._scratch = None
-            else:
-                if self._scratch is None:
-                    self._scratch = bytearray(WINDOW_SIZE)
-                view = memoryview(self._scratch)[: wanted if 0 < wanted < WINDOW_SIZE else WINDOW_SIZE]
-            self._window = view
-            self._window_size = len(view)
-            return view
+            frame = self._frame
+            if frame is None or not self._direct(frame):
+                return self._lend(None, wanted, 0)
+            return self._lend(self._body, wanted, frame.size - self._have)
         finally:
             self._busy = False
 
@@ -527,21 +484,8 @@ class MessageDecoder:
         """
         self._enter()
         try:
-            n = index(n)
-            window = self._window
-            if window is None:
-                raise RuntimeError("buffer_updated() without a window: call get_buffer() first")
-            if not 0 <= n <= self._window_size:
-                raise ValueError(f"n={n} bytes cannot have come into a window of {self._window_size} bytes")
-            if self._scratch is None:
-                return self._take_direct(n)
-            full = n == self._window_size
-            self._take_back()
-            data = bytes(memoryview(self._scratch)[:n])
-            self._moved += n
-            if not full:
-                self._scratch = None  # the stream has fallen quiet: give the memory back
-            return self._take(data)
+            n = self._lent(n)
+            return self._take_direct(n) if self._scratch is None else self._take(self._scratched(n))
         finally:
             self._busy = False
 
@@ -569,49 +513,12 @@ class MessageDecoder:
         finally:
             self._busy = False
 
-    def reset(self) -> None:
-        """Begin a new stream: forget what was received, the error and the end."""
-        if self._busy:
-            self._enter()
-        self._busy = True
-        # Code of others may run when these go (a callback of a weak reference, the locals of a traceback): at the end.
-        window, self._window = self._window, None
-        error, self._error = self._error, None
-        if window is not None:
-            with suppress(BufferError):
-                window.release()
-        self._scratch = None
-        self._clear()
-        self._busy = False
-        del window, error
-
     def __sizeof__(self) -> int:
         """Bytes of memory in use, what is reserved for messages included."""
-        size = object.__sizeof__(self) + len(self._header) + len(self._control)
-        if self._body is not None:
-            size += self._body.capacity
-        if self._scratch is not None:
-            size += len(self._scratch)
-        return size
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(f"cannot pickle {type(self).__name__!r}: it holds a part of a stream")
+        return super().__sizeof__() + len(self._header) + len(self._control)
 
     def __repr__(self) -> str:
         return f"MessageDecoder({self._role!r}, max_size={self._max_size})"
-
-    def _enter(self) -> None:
-        """The gate of every method: one call at a time, none after the end."""
-        if self._busy:
-            raise RuntimeError("a call from inside a call of the same decoder, or from another thread")
-        self._raise_error()
-        if self._ended:
-            raise RuntimeError("the stream has ended: feed_eof() was called; reset() begins a new one")
-        self._busy = True
-
-    def _raise_error(self) -> None:
-        if self._error is not None:
-            raise self._error.with_traceback(None)
 
     def _take(self, data: bytes) -> list[Message]:
         """Run `data` through header, payload, header, payload, ..., up to its end, an error or a close frame."""
@@ -774,15 +681,6 @@ class MessageDecoder:
             return False
         return frame.size > WINDOW_SIZE
 
-    def _take_back(self) -> None:
-        """End the lease of the window."""
-        if self._window is not None:
-            with suppress(BufferError):
-                self._window.release()
-            self._window = None
-            if self._body is not None:
-                self._moved += self._body.settle()
-
     def _missing_size(self) -> int:
         """Bytes still to come in the part of the frame that is being received."""
         if self._frame is not None:
@@ -805,11 +703,6 @@ class MessageDecoder:
         else:
             return IncompleteFrame("message", self._size, None, self._frame_offset)
         return IncompleteFrame(part, self.buffered_size, self._missing_size(), self._frame_offset, head)
-
-    def _fail(self, error: Exception) -> None:
-        self._drop()
-        self._frame_offset = self._received
-        self._error = error
 
 
 def _text(payload: bytes) -> str:
