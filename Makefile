@@ -13,7 +13,7 @@ PIP_INSTALL = $(@D)/bin/python -m pip install --quiet --disable-pip-version-chec
 # Neither the sources nor another choice of core may reach what is tested.
 unexport PYTHONPATH PYTHONHOME FRAMEWIRE_CORE FRAMEWIRE_PURE FRAMEWIRE_DEBUG FRAMEWIRE_SANITIZE
 
-.PHONY: help demo test lint sanitize bench bench-servers bench-drivers bench-smoke hosts autobahn docs clean
+.PHONY: help demo test lint sanitize bench bench-servers yardsticks bench-drivers bench-smoke hosts autobahn docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ bench-servers: .venv-bench/benchable ## servers beside raw epoll in C, and other
 
 bench-smoke: .venv-bench/benchable ## the benchmarks, small and untimed: do they run, and agree?
 	FRAMEWIRE_BENCH_SCALE=0.001 .venv-bench/bin/python -m pytest -q --benchmark-disable bench/bench_core.py $(ARGS)
+
+yardsticks: .venv-bench/benchable ## the same in C, Rust, Java and Go, as far as their tools are here: Linux, ten minutes
+	.venv-bench/bin/python bench/yardsticks/run.py $(ARGS)
 
 bench-drivers: .venv-bench/benchable ## asyncio streams, and the drop-ins beside their hosts: five minutes
 	for bench in aio dropin_asyncio dropin_hiredis dropin_multiprocessing dropin_twisted dropin_websockets \
