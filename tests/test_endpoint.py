@@ -325,3 +325,26 @@ def test_a_wait_gives_out_the_same_object_for_the_same_event() -> None:
         assert selector.select(0) == []
         with pytest.raises(KeyError):
             selector.unregister(here)
+
+
+@pytest.mark.parametrize("chosen", CORES)
+def test_what_two_loops_receive_at_once_is_not_mixed(chosen: str) -> None:
+    """Each has memory of its own, since each may be a thread of its own."""
+    endpoints: Any = _endpoint_py if chosen == "py" else importlib.import_module("framewire._core_c")
+    there = Twin(endpoints, _core_py, "fixed:4")
+
+    class Interrupted(_core_py.Decoder):
+        def feed(self, chunk: Any, /) -> list[bytes]:
+            there.receive()  # as another thread would, between the system call and the parse
+            return super().feed(chunk)
+
+    here, peer = socket.socketpair()
+    endpoint = endpoints.Endpoint(endpoints.Turn(), Interrupted("fixed:4"), None, HIGH_MARK)
+    endpoint.attach(here)
+    with here, peer:
+        peer.sendall(b"mine")
+        there.from_peer(b"gone")
+        assert endpoint.receive() == [b"mine"]
+        assert there.payloads == [b"gone"]
+        endpoint.detach()
+    there.close()

@@ -70,18 +70,15 @@ else:  # Windows
         return sock.send(b"".join(buffers))
 
 
-_memory = bytearray(READ_SIZE)
-_shared = memoryview(_memory)
-
-
 class Turn:
     """What a turn of the loop leaves to be done at its end."""
 
-    __slots__ = ("dirty", "over")
+    __slots__ = ("dirty", "over", "window")
 
     def __init__(self) -> None:
         self.dirty: list[Any] = []  # endpoints with something to send
         self.over: list[Any] = []  # those whose queue has passed the high mark since somebody looked
+        self.window = memoryview(bytearray(READ_SIZE))  # to receive into: of one loop, which is one thread
 
     def take_dirty(self) -> list[Any]:
         dirty, self.dirty = self.dirty, []
@@ -175,8 +172,9 @@ class Endpoint:
             if decoder.needed_size >= DIRECT_SIZE:
                 n = self.sock.recv_into(decoder.get_buffer(READ_SIZE))
                 return self.received(n, None)
-            n = self.sock.recv_into(_memory)
-            return self.received(n, _shared[:n])
+            window = self._turn.window
+            n = self.sock.recv_into(window)
+            return self.received(n, window[:n])
         except (BlockingIOError, InterruptedError):
             return []
 
