@@ -104,21 +104,26 @@ cdef class _Window:
     cdef Py_ssize_t exports
 
     def __getbuffer__(self, Py_buffer *view, int flags):
-        if self.data is NULL:
-            raise BufferError("the window has been taken back")
-        PyBuffer_FillInfo(view, self, self.data, self.size, 0, flags)
-        self.exports += 1
+        with cython.critical_section(self):
+            if self.data is NULL:
+                raise BufferError("the window has been taken back")
+            PyBuffer_FillInfo(view, self, self.data, self.size, 0, flags)
+            self.exports += 1
 
     def __releasebuffer__(self, Py_buffer *view):
-        self.exports -= 1
-        if not self.exports and self.data is NULL:
-            self.owner = None
+        with cython.critical_section(self):
+            self.exports -= 1
+            if not self.exports and self.data is NULL:
+                self.owner = None
 
-    cdef void detach(self) noexcept:
-        """Lend nothing more; the memory stays for the views that live."""
+    @cython.critical_section
+    cdef bint detach(self) noexcept:
+        """Lend nothing more; return whether nobody looks. Else the memory stays for the views that live."""
         self.data = NULL
-        if not self.exports:
-            self.owner = None
+        if self.exports:
+            return False
+        self.owner = None
+        return True
 
 
 cdef class _Stream:
@@ -175,6 +180,16 @@ cdef class _Stream:
             raise RuntimeError("a call from inside a call of the same decoder, or from another thread")
         self.raise_error()
         raise RuntimeError("the stream has ended: feed_eof() was called; reset() begins a new one")
+
+    @cython.final
+    cdef int claim(self) except -1:
+        """The gate of ``__init__``, which is called once, by one thread."""
+        if not self.gate & UNMADE:
+            raise RuntimeError(f"a {type(self).__name__} is made once; reset() begins a new stream")
+        if self.gate & BUSY:
+            self.refuse_entry()
+        self.gate |= BUSY
+        return 0
 
     @cython.final
     cdef int check_torn(self) except -1:
@@ -253,16 +268,16 @@ cdef class _Stream:
     @cython.final
     cdef int take_back(self) except -1:
         """End the lease of the window, so that nobody else can write to the payload on its way."""
+        cdef _Window lease
         view = self.view
         if view is None:
             return 0
         self.view = None
         release(view)
         if self.view_direct:
-            if self.lease.exports:
+            lease, self.lease = self.lease, None
+            if not lease.detach():
                 self.leave_to_views()
-            self.lease.detach()
-            self.lease = None
         elif self.scratch is not None and self.scratch.exports:
             self.scratch = None
         return 0
@@ -358,19 +373,22 @@ cdef class Decoder(_Stream):
     def __cinit__(self, *args, **kwargs):
         self.header = self.header_room
 
+    @cython.critical_section
     def __init__(self, spec, *, max_size=DEFAULT_MAX_SIZE):
-        if self._spec is not None:
-            raise RuntimeError("a Decoder is made once; reset() begins a new stream")
-        spec, limit = resolve(spec, max_size)
-        set_format(&self.format, spec, limit)
-        if <Py_ssize_t>self.format.header_size > HEADER_ROOM:
-            self.header = <uint8_t *>PyMem_Malloc(self.format.header_size)
-            if self.header is NULL:
-                self.header = self.header_room
-                raise MemoryError()
-        self._spec = spec
-        self._max_size = max_size
-        self.gate = 0
+        self.claim()
+        try:
+            spec, limit = resolve(spec, max_size)
+            set_format(&self.format, spec, limit)
+            if <Py_ssize_t>self.format.header_size > HEADER_ROOM:
+                self.header = <uint8_t *>PyMem_Malloc(self.format.header_size)
+                if self.header is NULL:
+                    self.header = self.header_room
+                    raise MemoryError()
+            self._spec = spec
+            self._max_size = max_size
+            self.gate &= ~UNMADE
+        finally:
+            self.gate &= ~BUSY
 
     def __dealloc__(self):
         if self.header is not self.header_room:
@@ -397,6 +415,7 @@ cdef class Decoder(_Stream):
         return self._max_size
 
     @property
+    @cython.critical_section
     def error(self):
         """What ended the stream, as soon as it is known: a `FramingError`, or a MemoryError that lost bytes.
         None while all is well."""
@@ -960,18 +979,21 @@ cdef class Spans:
         raise TypeError("Spans are made by Decoder.feed_spans()")
 
     @property
+    @cython.critical_section
     def data(self):
         """The owner, as bytes that `offsets` point into. Read-only."""
         self.join()
         return memoryview(self.owner)
 
     @property
+    @cython.critical_section
     def offsets(self):
         """Where each payload begins in `data`: 64-bit integers (format ``q``), read-only."""
         self.join()
         return memoryview(self.places)[: 8 * self.count].cast("q")
 
     @property
+    @cython.critical_section
     def lengths(self):
         """How many bytes each payload has: 64-bit integers (format ``q``), read-only."""
         self.join()
@@ -999,6 +1021,7 @@ cdef class Spans:
             PyList_SET_ITEM(payloads, first + i, payload)
         return steal(payloads)
 
+    @cython.critical_section
     def __len__(self):
         return self.count + (self.carried is not None)
 
@@ -1009,7 +1032,8 @@ cdef class Spans:
         cdef Spans spans
         if isinstance(key, slice):
             picked = range(len(self))[key]  # looks at the bounds once: their __index__ is the code of others
-            self.join()
+            with cython.critical_section(self):
+                self.join()
             spans = new_spans(self.owner)
             spans.make_room(len(picked))
             for i in picked:
@@ -1038,9 +1062,11 @@ cdef class Spans:
         for i in range(len(self)):
             yield self[i]
 
+    @cython.critical_section
     def __repr__(self):
         size = sum(memoryview(self.places)[8 * self.room : 8 * (self.room + self.count)].cast("q"))
-        return f"<Spans of {len(self)} payloads, {size + len(self.carried or b'')} bytes>"
+        count = self.count + (self.carried is not None)
+        return f"<Spans of {count} payloads, {size + len(self.carried or b'')} bytes>"
 
     cdef int64_t *starts(self) noexcept:
         return <int64_t *>PyBytes_AS_STRING(self.places)
@@ -1089,9 +1115,8 @@ cdef class Spans:
         self.room = room
         return 0
 
-    @cython.critical_section
     cdef int join(self) except -1:
-        """Put `carried` in front of the rest; nothing changes after that."""
+        """Put `carried` in front of the rest; nothing changes after that. The caller holds the lock."""
         cdef Py_ssize_t i, shift
         cdef int64_t *starts
         cdef int64_t *sizes
@@ -1141,15 +1166,21 @@ cdef class Encoder:
     cdef object _spec
     cdef object _max_size
     cdef object reference  # the encoder of the pure core, which is asked whenever a payload is not plainly in order
+    cdef bint begun  # __init__ has been called
 
+    @cython.critical_section
     def __init__(self, spec, *, max_size=DEFAULT_MAX_SIZE):
-        if self._spec is not None:
+        if self.begun:
             raise RuntimeError("an Encoder is made once")
-        self.reference = Reference(spec, max_size=max_size)
-        spec = self.reference.spec
-        set_format(&self.format, spec, min(resolve(spec, max_size)[1], spec.largest()))
-        self._spec = spec
-        self._max_size = max_size
+        self.begun = True
+        try:
+            self.reference = Reference(spec, max_size=max_size)
+            spec = self.reference.spec
+            set_format(&self.format, spec, min(resolve(spec, max_size)[1], spec.largest()))
+            self._max_size = max_size
+            self._spec = spec
+        finally:
+            self.begun = self._spec is not None
 
     def __dealloc__(self):
         free_format(&self.format)

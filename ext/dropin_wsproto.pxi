@@ -62,6 +62,7 @@ cdef class WsprotoReader:
         self.data = b""
         self.pending = []
 
+    @cython.critical_section
     def __init__(self, client, extensions, frame, tuple opcodes not None):
         if self.frame is not None:
             raise RuntimeError("a decoder is made once")

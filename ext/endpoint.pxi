@@ -66,14 +66,35 @@ cdef class Turn:
         over, self.over = self.over, []
         return over
 
+    @cython.critical_section
     cdef uint8_t *lend(self) except NULL:
+        """The memory to receive into, for one at a time: until `take_back`."""
         if self.lent:
             raise RuntimeError("a call from inside a call of the same loop, or from another thread")
-        if self.memory is NULL:
-            self.shared = PyByteArray_FromStringAndSize(NULL, READ_SIZE)
-            self.window = memoryview(self.shared)
-            self.memory = <uint8_t *>PyByteArray_AsString(self.shared)
+        self.lent = True
+        try:
+            if self.memory is NULL:
+                self.shared = PyByteArray_FromStringAndSize(NULL, READ_SIZE)
+                self.window = memoryview(self.shared)
+                self.memory = <uint8_t *>PyByteArray_AsString(self.shared)
+        except BaseException:
+            self.lent = False
+            raise
         return self.memory
+
+    @cython.critical_section
+    cdef void take_back(self) noexcept:
+        self.lent = False
+
+    @cython.critical_section
+    cdef int add_dirty(self, endpoint) except -1:
+        self.dirty.append(endpoint)
+        return 0
+
+    @cython.critical_section
+    cdef int add_over(self, endpoint) except -1:
+        self.over.append(endpoint)
+        return 0
 
 
 cdef class Endpoint:
@@ -115,12 +136,16 @@ cdef class Endpoint:
         self.blocked = True
         self.plain = True
 
+    @cython.critical_section
     def __init__(self, Turn turn not None, decoder not None, encoder, Py_ssize_t high_mark):
+        if self._turn is not None:
+            raise RuntimeError("an Endpoint is made once")
         self._turn = turn
         self.decoder = decoder
         self.encoder = encoder
         self.high_mark = high_mark
 
+    @cython.critical_section
     def attach(self, sock):
         """Begin to use a connected socket, which is non-blocking."""
         cdef int fd = sock.fileno()
@@ -131,10 +156,10 @@ cdef class Endpoint:
     @cython.critical_section
     def detach(self):
         """Forget the socket and all that is unsent; the socket is not closed."""
-        self.sock = None
         self.fd = -1
         self.mode = GONE
         self.drop_queue()
+        self.sock = None
 
     @cython.critical_section
     def receive(self):
@@ -159,19 +184,18 @@ cdef class Endpoint:
         if decoder.body is not NULL and decoder.missing_size() >= DIRECT_SIZE:
             return self.receive_direct()
         memory = turn.lend()
-        n = fw_recv(self.fd, memory, READ_SIZE)
-        if n <= 0:
-            if n == 0:
-                return self.parse(0, None)
-            if fw_would_block(errno):
-                return []
-            raise os_error()
-        self.received_size += n
-        if FW_ONE_THREAD and n < decoder.quick:
-            decoder.extend(memory, n)
-            return []
-        turn.lent = True
         try:
+            n = fw_recv(self.fd, memory, READ_SIZE)
+            if n <= 0:
+                if n == 0:
+                    return self.parse(0, None)
+                if fw_would_block(errno):
+                    return []
+                raise os_error()
+            self.received_size += n
+            if FW_ONE_THREAD and n < decoder.quick:
+                decoder.extend(memory, n)
+                return []
             with cython.critical_section(decoder):
                 decoder.enter()
                 try:
@@ -182,7 +206,7 @@ cdef class Endpoint:
             self.ended = True
             return []
         finally:
-            turn.lent = False
+            turn.take_back()
         if decoder.gate:
             self.ended = True
         self.received_count += len(payloads)
@@ -190,43 +214,37 @@ cdef class Endpoint:
 
     cdef list receive_direct(self):
         """Receive a part of a large payload where it stays."""
-        cdef Decoder decoder = <Decoder>self.decoder
+        cdef Py_buffer view
         cdef ptrdiff_t n
-        cdef char *data
-        window = decoder.get_buffer(READ_SIZE)
-        data = decoder.lease.data if decoder.view_direct else decoder.scratch.data
-        n = fw_recv(self.fd, data, decoder.view_size)
+        cdef int error
+        # Exported while it is written to: another thread can take it back, and then the memory stays for us.
+        PyObject_GetBuffer(self.decoder.get_buffer(READ_SIZE), &view, PyBUF_WRITABLE)
+        n = fw_recv(self.fd, view.buf, view.len)
+        error = errno
+        PyBuffer_Release(&view)
         if n < 0:
-            if fw_would_block(errno):
+            if fw_would_block(error):
                 return []
-            raise os_error()
-        del window
+            raise OSError(error, strerror(error))
         return self.parse(n, None)
 
     cdef object receive_any(self):
         """Receive for a decoder that is not the compiled one."""
         cdef Turn turn = self._turn
-        cdef Py_buffer view
+        cdef uint8_t *memory
         cdef ptrdiff_t n
         if self.decoder.needed_size >= DIRECT_SIZE:
-            PyObject_GetBuffer(self.decoder.get_buffer(READ_SIZE), &view, PyBUF_WRITABLE)
-            n = fw_recv(self.fd, view.buf, view.len)
-            error = None if n >= 0 or fw_would_block(errno) else os_error()
-            PyBuffer_Release(&view)
-            chunk = None
-        else:
-            n = fw_recv(self.fd, turn.lend(), READ_SIZE)
-            error = None if n >= 0 or fw_would_block(errno) else os_error()
-            chunk = turn.window[: max(n, 0)]
-        if n < 0:
-            if error is None:
-                return []
-            raise error
-        turn.lent = True
+            return self.receive_direct()
+        memory = turn.lend()
         try:
-            return self.received(n, chunk)
+            n = fw_recv(self.fd, memory, READ_SIZE)
+            if n < 0:
+                if fw_would_block(errno):
+                    return []
+                raise os_error()
+            return self.received(n, turn.window[:n])
         finally:
-            turn.lent = False
+            turn.take_back()
 
     @cython.critical_section
     def received(self, n, chunk):
@@ -265,7 +283,10 @@ cdef class Endpoint:
         """
         self.check_writable()
         if PyBytes_CheckExact(payload) and PyBytes_GET_SIZE(payload) >= LARGE_SIZE:
-            for part in self.encoder.encode_parts(payload):
+            parts = self.encoder.encode_parts(payload)
+            if self.mode != GONE and not self.in_order:
+                self.list_once()  # not between the parts: to wait for another thread there would let its frames in
+            for part in parts:
                 if part:
                     self.put_bytes(part, 0)
             self.sent_count += 1
@@ -375,7 +396,7 @@ cdef class Endpoint:
     cdef int list_once(self) except -1:
         if not self._listed and self._turn is not None:
             self._listed = True
-            self._turn.dirty.append(self)
+            self._turn.add_dirty(self)
         return 0
 
     cdef int put_bytes(self, bytes data, Py_ssize_t count) except -1:
@@ -400,7 +421,7 @@ cdef class Endpoint:
                 self.flush_any()
             if self.unsent_size > self.high_mark and not self.over:
                 self.over = True
-                self._turn.over.append(self)
+                self._turn.add_over(self)
         return 0
 
     cdef bint flush_any(self) except -1:
@@ -517,9 +538,9 @@ def send_to_all(list endpoints not None, bytes data not None, Py_ssize_t count):
     cdef int status
     for item in endpoints:
         endpoint = <Endpoint?>item
-        if endpoint.mode != OPEN:
-            continue
         with cython.critical_section(endpoint):
+            if endpoint.mode != OPEN:
+                continue
             status = endpoint.send_now(data, count)
         if status == BEHIND:
             behind.append(endpoint)
@@ -586,14 +607,15 @@ cdef class EpollWaiter:
     def wait(self, int timeout):
         """Wait so many milliseconds at most, -1 without a limit; return ``[(key, events), ...]``."""
         cdef epoll_event events[MAX_EVENTS]
-        cdef int n, i, fd, mask
+        cdef int n, i, fd, mask, error
         cdef fw_watched *watched
         cdef list ready = []
         with nogil:
             n = fw_epoll_wait(self.epfd, events, MAX_EVENTS, timeout)
+            error = errno
         if n < 0:
-            if errno != EINTR:
-                raise os_error()
+            if error != EINTR:
+                raise OSError(error, strerror(error))
             PyErr_CheckSignals()
             return ready
         for i in range(n):

@@ -116,6 +116,7 @@ cdef class MessageDecoder(_Stream):
     cdef fw_utf8 text  # how far it is UTF-8
     cdef object text_decoder  # the same, where it is handed out in parts
 
+    @cython.critical_section
     def __init__(
         self,
         role,
@@ -126,8 +127,15 @@ cdef class MessageDecoder(_Stream):
         parts=False,
         long_lengths=False,
     ):
-        if not self.gate & UNMADE:
-            raise RuntimeError("a MessageDecoder is made once; reset() begins a new stream")
+        self.claim()
+        try:
+            self.make(role, max_size, max_frame_size, deflate, parts, long_lengths)
+            self.gate &= ~UNMADE
+        finally:
+            self.gate &= ~BUSY
+
+    @cython.final
+    cdef int make(self, role, max_size, max_frame_size, deflate, parts, long_lengths) except -1:
         load_reference()
         py.check_role(role)
         py.check_deflate(deflate)
@@ -144,7 +152,7 @@ cdef class MessageDecoder(_Stream):
         self._deflate = deflate
         self.parts = bool(parts)
         self.new_inflate()
-        self.gate = 0
+        return 0
 
     cdef int new_inflate(self) except -1:
         if self._deflate is not None:
@@ -189,6 +197,7 @@ cdef class MessageDecoder(_Stream):
         return self._deflate
 
     @property
+    @cython.critical_section
     def error(self):
         """What ended the stream, as soon as it is known: a `FramingError`, or a MemoryError that lost bytes.
         None while all is well."""
@@ -326,7 +335,11 @@ cdef class MessageDecoder(_Stream):
         """Begin a new stream: forget what was received, the error and the end."""
         if self.gate & (BUSY | UNMADE):
             self.refuse_entry()
-        self.new_inflate()
+        self.gate |= BUSY
+        try:
+            self.new_inflate()
+        finally:
+            self.gate &= ~BUSY
         self._closed = False
         self.start_over()  # at the end of which code of others may run
 
@@ -687,12 +700,15 @@ cdef class MessageEncoder:
     cdef Py_ssize_t keys_used
     cdef int64_t keys_of  # which process they are for
 
+    @cython.critical_section
     def __init__(self, role, *, max_size=DEFAULT_MAX_SIZE, deflate=None, mask_key=None):
+        load_reference()
+        reference = py.MessageEncoder(role, max_size=max_size, deflate=deflate, mask_key=mask_key)
+        limit = py.check_limit("max_size", max_size)
         if self.reference is not None:
             raise RuntimeError("a MessageEncoder is made once")
-        load_reference()
-        self.reference = py.MessageEncoder(role, max_size=max_size, deflate=deflate, mask_key=mask_key)
-        self.limit = py.check_limit("max_size", max_size)
+        self.reference = reference
+        self.limit = limit
         self._max_size = max_size
         self.masks = role == "client"
         self.plain = deflate is None
