@@ -13,7 +13,7 @@ PIP_INSTALL = $(@D)/bin/python -m pip install --quiet --disable-pip-version-chec
 # Neither the sources nor another choice of core may reach what is tested.
 unexport PYTHONPATH PYTHONHOME FRAMEWIRE_CORE FRAMEWIRE_PURE FRAMEWIRE_DEBUG FRAMEWIRE_SANITIZE
 
-.PHONY: help demo test lint sanitize bench bench-servers yardsticks bench-drivers bench-smoke hosts autobahn docs clean
+.PHONY: help demo test lint sanitize report bench bench-compare regression bench-servers yardsticks bench-drivers bench-smoke hosts autobahn docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,8 +39,18 @@ sanitize: .venv-sanitize/testable ## the compiled core's tests under the address
 		--ignore=tests/test_chat.py --ignore=tests/test_streamer.py --ignore=tests/test_cli.py \
 		--ignore=tests/test_chat_web.py --ignore=tests/test_stream_web.py --ignore=tests/test_web_pages.py $(ARGS)
 
-bench: .venv-bench/benchable ## every ratio, beside the limit of the machine and other libraries: some minutes, 3 GB
+report: .venv-bench/benchable ## every ratio, beside the limit of the machine and other libraries: some minutes, 3 GB
 	.venv-bench/bin/python bench/report.py $(ARGS)
+
+bench: .venv-bench/benchable ## the full set under pytest-benchmark, kept in .benchmarks (ARGS=--benchmark-save=NAME)
+	.venv-bench/bin/python -m pytest -q bench/bench_core.py --benchmark-autosave \
+		--benchmark-columns=median,iqr,rounds $(ARGS)
+
+bench-compare: .venv-bench/benchable ## what was kept, side by side: make bench-compare ARGS="0001 0002"
+	.venv-bench/bin/pytest-benchmark compare --between=median,iqr --sort=name --name=short $(ARGS)
+
+regression: .venv-bench/benchable ## instructions beside those of an earlier commit: make regression ARGS="--base main"
+	.venv-bench/bin/python bench/regression.py $(ARGS)
 
 bench-servers: .venv-bench/benchable ## servers beside raw epoll in C, and other servers: Linux, ten minutes
 	.venv-bench/bin/python bench/server_report.py $(ARGS)
@@ -67,7 +77,7 @@ docs: .venv-docs/installed ## the documentation as a site: build/docs/index.html
 	.venv-docs/bin/python -m sphinx -W --keep-going -q -d build/doctrees docs build/docs $(ARGS)
 
 clean: ## remove what the recipes made
-	rm -rf .venv .venv-* build bench/build dist src/*.egg-info .benchmarks .hypothesis .*_cache
+	rm -rf .venv .venv-* build bench/build dist src/*.egg-info .hypothesis .*_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # The environments.

@@ -3,9 +3,11 @@
     python -m pytest bench/bench_core.py
     python -m pytest bench/bench_core.py -k "D1 and not peer" --benchmark-json=d1.json
     FRAMEWIRE_BENCH_SCALE=0.01 python -m pytest bench/bench_core.py
+    python -m pytest bench/bench_core.py --benchmark-save=before                keeps it, as make bench does
+    pytest-benchmark compare --between=median,iqr --name=short 0001 0002        two of those that were kept
 
 Ids are workload, kind (c, py, limit, peer) and what is measured. What has to be compared with what, in turn and with a
-verdict, is the business of report.py.
+verdict, is the business of report.py; whether a commit made something slower, that of regression.py.
 """
 
 from __future__ import annotations
