@@ -13,7 +13,7 @@ PIP_INSTALL = $(@D)/bin/python -m pip install --quiet --disable-pip-version-chec
 # Neither the sources nor another choice of core may reach what is tested.
 unexport PYTHONPATH PYTHONHOME FRAMEWIRE_CORE FRAMEWIRE_PURE FRAMEWIRE_DEBUG FRAMEWIRE_SANITIZE
 
-.PHONY: help demo test lint sanitize report bench bench-compare regression bench-servers yardsticks bench-drivers bench-smoke hosts autobahn docs clean
+.PHONY: help demo test lint sanitize report bench bench-compare regression bench-servers yardsticks bench-drivers bench-smoke hosts wheels test-wheels autobahn docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +70,12 @@ hosts: .venv-bench/benchable ## the hosts' own test suites, on the drop-ins, on 
 	for suite in asyncio_streams multiprocessing_connection twisted websockets wsproto; do for core in c py; do \
 		FRAMEWIRE_CORE=$$core .venv-bench/bin/python tests/host_suites/$$suite.py $(ARGS) || exit 1; done; done
 
+wheels: .venv-wheels/tools ## a wheel for every CPython here, looked inside and audited, in dist
+	.venv-wheels/bin/python -m tests.wheels build $(ARGS)
+
+test-wheels: .venv-wheels/tools ## each of them in a clean environment: the suite on both cores, with no compiler
+	.venv-wheels/bin/python -m tests.wheels test $(ARGS)
+
 autobahn: $(VENV)/testable ## the Autobahn test suite against our server and client: Linux, needs a Python 2.7
 	$(VENV)/bin/python tests/autobahn/run.py $(ARGS)
 
@@ -102,6 +108,10 @@ clean: ## remove what the recipes made
 	$(PIP_INSTALL) 'framewire[test,bench]'
 	@touch $@
 
+%/tools: tests/wheels/requirements.txt | %/pyvenv.cfg
+	$(PIP_INSTALL) -r tests/wheels/requirements.txt
+	@touch $@
+
 .venv-lint/installed: pyproject.toml | .venv-lint/pyvenv.cfg
 	FRAMEWIRE_PURE=1 $(PIP_INSTALL) '.[lint]'
 	@touch $@
@@ -112,4 +122,4 @@ clean: ## remove what the recipes made
 
 .venv-sanitize/installed: export FRAMEWIRE_SANITIZE = 1
 
-.PRECIOUS: %/pyvenv.cfg %/installed %/testable %/benchable
+.PRECIOUS: %/pyvenv.cfg %/installed %/testable %/benchable %/tools
