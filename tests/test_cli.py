@@ -288,7 +288,12 @@ def test_a_wrong_command_line_is_status_2(args: list[str], complaint: str, capsy
 
 @pytest.mark.parametrize(
     "command",
-    [[], ["encode"], ["decode"], ["convert"], ["stream"], ["stream", "serve"], ["stream", "watch"], ["formats"]],
+    [
+        [],
+        *(["encode"], ["decode"], ["convert"], ["formats"], ["bench"]),
+        *(["stream"], ["stream", "serve"], ["stream", "watch"]),
+        *(["chat"], ["chat", "serve"], ["chat", "join"]),
+    ],
 )
 def test_every_command_has_help(
     command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -301,7 +306,7 @@ def test_every_command_has_help(
     text = capsys.readouterr().out
     assert text.startswith("usage: " + " ".join(["framewire", *command]))
     assert max(map(len, text.splitlines())) <= 80
-    if command not in (["stream"], ["formats"]):
+    if command not in (["stream"], ["chat"], ["formats"]):
         assert "\nexamples:\n" in text
 
 

@@ -39,15 +39,15 @@ def _add_serve(actions: Commands, make_parser: MakeParser) -> None:
         actions.add_parser,
         "serve",
         help="open a room",
-        description="Open a room with two doors: the raw one is for lines of plain text, the framed one\n"
-        "for people with names; and with --web a third one for browsers. All who come in\n"
-        "hear each other, whatever their door.",
+        description="Open a room with two doors: the raw one is for lines of plain text, the framed\n"
+        "one for people with names; and with --web a third one for browsers. All who come\n"
+        "in hear each other, whatever their door.",
         epilog="""\
 examples:
   framewire chat serve
   framewire chat join --name ann             through the framed door
   telnet localhost 9009                      or nc: through the raw one
-  framewire chat serve --web 8080            and http://localhost:8080 in a browser
+  framewire chat serve --web 8080            and http://localhost:8080
   framewire chat serve --host :: --port 7000 --framed-port 7001 --stats 5
 
 Ctrl-C or SIGTERM sends what is on its way, closes all connections, and ends; a
@@ -88,8 +88,8 @@ examples:
   framewire chat join --raw localhost {RAW_PORT}      a server of plain text
   tail -f log.txt | framewire chat join --name log
 
-Ctrl-D, or the end of the input, leaves. Exit status: 0; 1 if the server does not
-let you in, or closes the connection.""",
+Ctrl-D, or the end of the input, leaves. Exit status: 0; 1 if the server does
+not let you in, or closes the connection.""",
     )
     join.add_argument("host", metavar="HOST", nargs="?", default=HOST, help="default: %(default)s")
     join.add_argument(

@@ -67,7 +67,7 @@ examples:
   framewire stream serve --every 0.5 poem.txt         a line every half second
   tail -f log.txt | framewire stream serve --burst -
   framewire stream serve --burst --count 1000000      as fast as it is received
-  framewire stream serve --web 8081                   and http://localhost:8081 in a browser
+  framewire stream serve --web 8081                   and http://localhost:8081
 
 At the end of the file, after --count messages, and after Ctrl-C or SIGTERM it
 sends what is on its way, closes all connections, and ends; a second signal ends
