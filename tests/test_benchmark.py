@@ -21,13 +21,14 @@ from conftest import CORES
 
 import framewire
 from framewire import cli
-from framewire.benchmark import comparison, decoding, libraries, measure, plot, progress, table
+from framewire.benchmark import comparison, decoding, measure, plot, progress, table
 from framewire.benchmark.contest import COMPILED, FLOOR, PURE, Contest, Disagreement, Take
+from framewire.benchmark.libraries import absent, library
 from framewire.benchmark.results import Report, Result
 from framewire.benchmark.workloads import Workload, workloads
 
 OURS = [COMPILED, PURE] if framewire.CORE == "c" else [PURE]
-PEERS = [name for name in ("Twisted", "msgpack", "hiredis") if libraries.library(name)]
+PEERS = [name for name in ("Twisted", "msgpack", "hiredis") if library(name)]
 
 SMALL = [
     *(Workload("decode", size, 40, chunk_size) for size in (1, 3, 255, 256) for chunk_size in (7, 64 * 1024)),
@@ -55,7 +56,7 @@ def test_all_rivals_agree(workload: Workload) -> None:
 
 def test_whoever_is_installed_runs() -> None:
     hand = {FLOOR, *OURS, "tutorial's loop", "struct and slices"}
-    echoing = {"FramedSocket", "framewire.aio", "asyncio streams", "multiprocessing"} - set(libraries.absent())
+    echoing = {"FramedSocket", "framewire.aio", "asyncio streams", "multiprocessing"} - set(absent())
     wanted = {
         "decode": hand | {"asyncio streams"} | set(PEERS),
         "reassembly": hand | {"asyncio streams"} | set(PEERS),

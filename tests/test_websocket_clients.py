@@ -143,14 +143,14 @@ class WebsocketClientClient:
     deflate = False
 
     def __init__(self, url: str, *, deflate: bool) -> None:
-        self.library = importlib.import_module("websocket")
-        self.ws = self.library.create_connection(url, timeout=LIMIT)
+        self.package = importlib.import_module("websocket")
+        self.ws = self.package.create_connection(url, timeout=LIMIT)
 
     def send(self, message: str | bytes) -> None:
         self.send_parts([message])
 
     def send_parts(self, parts: list[Any]) -> None:
-        abnf = self.library.ABNF
+        abnf = self.package.ABNF
         opcode = abnf.OPCODE_TEXT if isinstance(parts[0], str) else abnf.OPCODE_BINARY
         for i, part in enumerate(parts):
             data = part.encode() if isinstance(part, str) else part
@@ -161,13 +161,13 @@ class WebsocketClientClient:
 
     def ping(self, payload: str) -> str:
         self.ws.ping(payload)
-        return self.control(self.library.ABNF.OPCODE_PONG).decode()
+        return self.control(self.package.ABNF.OPCODE_PONG).decode()
 
     def close(self, code: int, reason: str) -> None:
         self.ws.close(code, reason.encode(), timeout=LIMIT)
 
     def ended(self) -> tuple[int, str]:
-        payload = self.control(self.library.ABNF.OPCODE_CLOSE)
+        payload = self.control(self.package.ABNF.OPCODE_CLOSE)
         return int.from_bytes(payload[:2], "big"), payload[2:].decode()
 
     def release(self) -> None:
