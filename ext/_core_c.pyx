@@ -2,7 +2,8 @@
 
 How it works, and the rules, stand at the top of that file. What is particular here:
 
-- ``wire.h`` finds the frames (places in the chunk), this file makes Python objects of them, a batch at a time.
+- ``wire.h`` finds the frames (places in the chunk), ``objects.h`` makes Python objects of them, a batch at a time;
+  this file keeps what lies between two chunks.
 - When something is wrong, the reference (``_wire.py``) is asked what: errors are the same, field by field.
 - A payload on its way is a ``bytes`` of which nobody else has a reference: it is filled, grown by
   ``_PyBytes_Resize``, and handed out as it is. A window over it keeps it alive through `_Window`, which counts the
@@ -20,8 +21,9 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.memoryview cimport PyMemoryView_FromObject
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint64_t
-from libc.string cimport memcpy, memmove, memset
+from libc.string cimport memmove, memset
 
+from objects cimport *
 from wire cimport *
 
 from operator import index
@@ -49,16 +51,15 @@ cdef extern from "Python.h":
     char *bytes_data "PyBytes_AS_STRING"(PyObject *)
     PyObject *PyList_New(Py_ssize_t)
     void PyList_SET_ITEM(PyObject *, Py_ssize_t, PyObject *)
-    int PyList_Append(PyObject *, PyObject *)
     void Py_SET_SIZE(PyObject *, Py_ssize_t)
     Py_ssize_t Py_REFCNT(PyObject *)
     void Py_INCREF(PyObject *)
     void Py_DECREF(PyObject *)
     void Py_XDECREF(PyObject *)
     PyObject *PyList_GET_ITEM(list, Py_ssize_t)
-    bint bytes_check_exact "PyBytes_CheckExact"(PyObject *)
     Py_ssize_t bytes_size "PyBytes_GET_SIZE"(PyObject *)
     Py_ssize_t PyNumber_AsSsize_t(object, void *) except? -1
+    object PySeqIter_New(object)
     const Py_ssize_t PY_SSIZE_T_MAX
 
 cdef extern from *:
@@ -78,7 +79,6 @@ cdef enum:
     HEADER_ROOM = 24  # enough for every header but that of a LengthField with a large offset
     SEAM_ROOM = 512  # two delimiters
     SHORT_BODY = 256
-    AHEAD = 8  # payloads that are asked for before they are written
 
 cdef enum:  # the gate of a decoder; 0 is open
     BUSY = 1
@@ -787,10 +787,8 @@ cdef class Decoder(_Stream):
         """The payloads that stand whole in the chunk, behind `first` (a reference that it steals, or NULL)."""
         cdef int64_t starts[BATCH]
         cdef int64_t lengths[BATCH]
-        cdef Py_ssize_t begin = pos[0], count = 0, room = 0, n, i
-        cdef int failed
+        cdef Py_ssize_t begin = pos[0], count = 0, room = 0, n
         cdef PyObject *payloads = NULL
-        cdef PyObject *payload
         while True:
             n = fw_scan(&self.format, data, size, pos, scanned, starts, lengths, BATCH, header, body, status)
             if payloads is NULL:
@@ -804,20 +802,10 @@ cdef class Decoder(_Stream):
                 if first is not NULL:
                     PyList_SET_ITEM(payloads, 0, first)
                     count = 1
-            for i in range(n):
-                payload = new_bytes(data + starts[i], <Py_ssize_t>lengths[i])
-                if payload is NULL:
-                    Py_DECREF(payloads)
-                    raise MemoryError()
-                if count < room:
-                    PyList_SET_ITEM(payloads, count, payload)
-                else:
-                    failed = PyList_Append(payloads, payload)
-                    Py_DECREF(payload)
-                    if failed:
-                        Py_DECREF(payloads)
-                        raise MemoryError()
-                count += 1
+            count = fw_put_payloads(payloads, count, room, data, starts, lengths, n)
+            if count < 0:
+                Py_DECREF(payloads)
+                raise MemoryError()
             if status[0] != FW_FULL:
                 break
         if count < room:
@@ -1005,20 +993,16 @@ cdef class Spans:
         cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(self.owner)
         cdef const int64_t *starts = self.starts()
         cdef const int64_t *sizes = starts + self.room
-        cdef Py_ssize_t i, first = self.carried is not None
-        cdef PyObject *payloads = PyList_New(first + self.count)
-        cdef PyObject *payload
+        cdef Py_ssize_t first = self.carried is not None, room = first + self.count
+        cdef PyObject *payloads = PyList_New(room)
         if payloads is NULL:
             raise MemoryError()
         if first:
             Py_INCREF(<PyObject *>self.carried)
             PyList_SET_ITEM(payloads, 0, <PyObject *>self.carried)
-        for i in range(self.count):
-            payload = new_bytes(data + starts[i], <Py_ssize_t>sizes[i])
-            if payload is NULL:
-                Py_DECREF(payloads)
-                raise MemoryError()
-            PyList_SET_ITEM(payloads, first + i, payload)
+        if fw_put_payloads(payloads, first, room, data, starts, sizes, self.count) < 0:
+            Py_DECREF(payloads)
+            raise MemoryError()
         return steal(payloads)
 
     @cython.critical_section
@@ -1059,8 +1043,7 @@ cdef class Spans:
         raise TypeError("cannot pickle 'Spans': they lie over a chunk; tolist() can be")
 
     def __iter__(self):
-        for i in range(len(self)):
-            yield self[i]
+        return PySeqIter_New(self)  # a generator would bring all of Cython's coroutines with it
 
     @cython.critical_section
     def __repr__(self):
@@ -1228,7 +1211,7 @@ cdef class Encoder:
         # Nothing can change the list while it is read in place: only exact bytes are looked at, so no Python code runs.
         # (Without the lock of the interpreter, that of the list is held.)
         with cython.critical_section(items):
-            done = self.join(items, &frames)
+            done = fw_join(&self.format, items, &frames)
         if done:
             return steal(frames)
         return b"".join([self.encode_one(item) for item in items])
@@ -1271,9 +1254,9 @@ cdef class Encoder:
             PyObject_GetBuffer(buffer, &target, PyBUF_SIMPLE)
             try:
                 at = PyNumber_AsSsize_t(offset, NULL)
-                header = self.header_size(start_of(&source), source.len)
+                header = fw_header_before(&self.format, start_of(&source), source.len)
                 if header >= 0 and not target.readonly:
-                    size = header + source.len + self.tail_size()
+                    size = header + source.len + self.format.writes.size
                     if 0 <= at <= target.len - size:
                         # The payload first: it may lie in the same buffer.
                         memmove(<uint8_t *>target.buf + at + header, start_of(&source), source.len)
@@ -1296,15 +1279,19 @@ cdef class Encoder:
         cdef Py_buffer view
         cdef Py_ssize_t header
         if PyBytes_CheckExact(payload):
-            header = self.header_size(<const uint8_t *>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
+            header = fw_header_before(
+                &self.format, <const uint8_t *>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload)
+            )
             if header >= 0:
-                return self.frame(<const uint8_t *>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), header)
+                return fw_new_frame(
+                    &self.format, <const uint8_t *>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), header
+                )
         else:
             PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
             try:
-                header = self.header_size(start_of(&view), view.len)
+                header = fw_header_before(&self.format, start_of(&view), view.len)
                 if header >= 0:
-                    return self.frame(start_of(&view), view.len, header)
+                    return fw_new_frame(&self.format, start_of(&view), view.len, header)
             finally:
                 PyBuffer_Release(&view)
         return self.reference.encode(payload)
@@ -1314,86 +1301,6 @@ cdef class Encoder:
         if self._spec is None:
             raise RuntimeError("the Encoder was not initialised")
         return 0
-
-    @cython.final
-    cdef inline Py_ssize_t header_size(self, const uint8_t *payload, Py_ssize_t size) noexcept:
-        """Bytes in the header before this payload; -1 if it is for the reference to say what is wrong, or right."""
-        cdef Py_ssize_t found
-        if self.format.kind == FW_DELIMITED:
-            if self.format.keep or fw_find(&self.format, payload, 0, size, 0, &found) < size:
-                return -1
-        return fw_header_size(&self.format, size)
-
-    @cython.final
-    cdef inline Py_ssize_t tail_size(self) noexcept:
-        return self.format.writes.size
-
-    @cython.final
-    cdef bytes frame(self, const uint8_t *payload, Py_ssize_t size, Py_ssize_t header):
-        cdef PyObject *frame = PyBytes_FromStringAndSize(NULL, header + size + self.tail_size())
-        if frame is NULL:
-            raise MemoryError()
-        if header + size + self.tail_size():
-            memcpy(<uint8_t *>bytes_data(frame) + header, payload, size)
-            fw_write_around(&self.format, <uint8_t *>bytes_data(frame), header, size)
-        return <bytes>steal(frame)
-
-    @cython.final
-    cdef bint join(self, list items, PyObject **result) except -1:
-        """Write the frames of `items`. False if one of them is not plainly in order."""
-        cdef Py_ssize_t count = len(items), i, header, size, at = 0, capacity = 0
-        cdef Py_ssize_t tail = self.tail_size()
-        # The common case needs no choice for each frame.
-        cdef bint plain = self.format.kind == FW_LENGTH_FIELD and self.format.plain and self.format.width == 4
-        cdef PyObject *frames = NULL
-        cdef PyObject *item
-        cdef uint8_t *to = NULL
-        cdef double wanted
-        try:
-            for i in range(count):
-                item = PyList_GET_ITEM(items, i)
-                if i + AHEAD < count:
-                    FW_PREFETCH(PyList_GET_ITEM(items, i + AHEAD))
-                if not bytes_check_exact(item):
-                    return False
-                size = bytes_size(item)
-                if plain:
-                    header = 4 if <uint64_t>size <= self.format.limit else -1
-                else:
-                    header = self.header_size(<const uint8_t *>bytes_data(item), size)
-                if header < 0:
-                    return False
-                size += header + tail
-                if size > capacity - at:
-                    # As much as all would take, were they like those so far; but the first may be the largest.
-                    # (As numbers that cannot wrap on any machine.)
-                    wanted = <double>(at + size) / (i + 1) * count
-                    capacity = at + size
-                    if wanted > capacity:
-                        capacity = <Py_ssize_t>min(wanted + 0.5, 9.0 * capacity + WINDOW_SIZE, <double>(PY_SSIZE_T_MAX // 2))
-                        capacity = max(capacity, at + size)
-                    if frames is NULL:
-                        frames = PyBytes_FromStringAndSize(NULL, capacity)
-                    else:
-                        _PyBytes_Resize(&frames, capacity)
-                    if frames is NULL:
-                        raise MemoryError()
-                    to = <uint8_t *>bytes_data(frames)
-                if plain:
-                    fw_store(to + at, 4, self.format.little, size - 4)
-                else:
-                    fw_write_around(&self.format, to + at, header, size - header - tail)
-                fw_copy(to + at + header, <const uint8_t *>bytes_data(item), size - header - tail)
-                at += size
-            if frames is NULL:
-                frames = PyBytes_FromStringAndSize(NULL, 0)
-            elif at < capacity and _PyBytes_Resize(&frames, at) < 0:
-                raise MemoryError()
-            result[0] = frames
-            frames = NULL
-            return True
-        finally:
-            Py_XDECREF(frames)
 
 
 def _encoder(kind, spec, max_size):
@@ -1413,17 +1320,6 @@ cdef int release(view) except -1:
 cdef inline const uint8_t *start_of(const Py_buffer *view) noexcept:
     """An empty buffer may lie nowhere, where C allows not even a copy of no bytes."""
     return <const uint8_t *>view.buf if view.len else <const uint8_t *>b""
-
-
-cdef inline PyObject *new_bytes(const uint8_t *data, Py_ssize_t size) noexcept:
-    """``bytes`` with these bytes, a new reference; NULL without memory (and then an exception is set)."""
-    cdef PyObject *made
-    if size < 8 or size > 64:  # fw_copy has nothing to save there, and the shortest are shared
-        return PyBytes_FromStringAndSize(<const char *>data, size)
-    made = PyBytes_FromStringAndSize(NULL, size)
-    if made is not NULL:
-        fw_copy(<uint8_t *>bytes_data(made), data, size)
-    return made
 
 
 cdef inline object steal(PyObject *owned):

@@ -30,39 +30,9 @@ cdef int load_reference() except -1:
 cdef extern from "Python.h":
     PyObject *new_text "PyUnicode_DecodeUTF8"(const char *, Py_ssize_t, const char *)
     void PyErr_Clear()
-    PyObject *PyUnicode_New(Py_ssize_t, unsigned int)
-    uint8_t *PyUnicode_1BYTE_DATA(PyObject *)
     bint PyUnicode_IS_ASCII(object)
     uint8_t *ascii_data "PyUnicode_1BYTE_DATA"(object)
     Py_ssize_t PyUnicode_GET_LENGTH(object)
-
-cdef extern from *:
-    """
-    /* Append to a list of our own, whose reference it steals. As long as there is room nothing is called. */
-    static inline int fw_put(PyObject *list, PyObject *owned)
-    {
-        Py_ssize_t size = PyList_GET_SIZE(list);
-        if (((PyListObject *)list)->allocated > size) {
-            PyList_SET_ITEM(list, size, owned);
-            Py_SET_SIZE((PyVarObject *)list, size + 1);
-            return 0;
-        }
-        int failed = PyList_Append(list, owned);
-        Py_DECREF(owned);
-        return failed;
-    }
-
-    /* An empty list with room for some. */
-    static inline PyObject *fw_new_list(Py_ssize_t room)
-    {
-        PyObject *list = PyList_New(room);
-        if (list)
-            Py_SET_SIZE((PyVarObject *)list, 0);
-        return list;
-    }
-    """
-    int fw_put(PyObject *list, PyObject *owned)
-    PyObject *fw_new_list(Py_ssize_t room)
 
 fw_choose_mask()
 
@@ -415,30 +385,14 @@ cdef class MessageDecoder(_Stream):
     @cython.final
     cdef list walk_whole(self, const uint8_t *data, Py_ssize_t size, Py_ssize_t *pos, list messages):
         """The messages that stand whole in the chunk, one in each frame, as long as nothing else comes."""
-        cdef Py_ssize_t at = pos[0], header
-        cdef uint64_t body
-        cdef uint32_t key = 0
-        cdef const uint8_t *p
-        cdef PyObject *message
-        while at < size:
-            p = data + at
-            header = <Py_ssize_t>fw_ws_plain(&self.rules, p, size - at, &body)
-            if not header:
-                break
-            if self.rules.masked:
-                memcpy(&key, p + header - 4, 4)
-            message = new_message(p[0] & FW_OPCODE, p + header, <Py_ssize_t>body, key)
-            if message is NULL:
-                break  # without memory, or no UTF-8: the general way finds out where
-            if messages is None:
-                messages = <list>steal(fw_new_list(min(self.guess, (size - at) // 2) + 1))
-            if fw_put(<PyObject *>messages, message):
-                raise MemoryError()
-            at += header + <Py_ssize_t>body
-        self.moved += at - pos[0]
+        cdef PyObject *put = NULL if messages is None else <PyObject *>messages
+        cdef Py_ssize_t end = pos[0] + fw_put_messages(&self.rules, data + pos[0], size - pos[0], self.guess, &put)
+        if messages is None and put is not NULL:
+            messages = <list>steal(put)
         if messages is not None:
             self.guess = len(messages)
-        pos[0] = at
+        self.moved += end - pos[0]
+        pos[0] = end
         return messages
 
     @cython.final
@@ -964,33 +918,6 @@ cdef bytes unmasked(const uint8_t *data, Py_ssize_t size, uint32_t key):
     cdef bytes made = <bytes>steal(PyBytes_FromStringAndSize(NULL, size))
     if size:  # what is empty is shared by all
         fw_mask(<uint8_t *>PyBytes_AS_STRING(made), data, size, key)
-    return made
-
-
-cdef inline PyObject *new_message(int opcode, const uint8_t *data, Py_ssize_t size, uint32_t key) noexcept:
-    """The message, a new reference; NULL without memory, or for a text that is not UTF-8. No exception stays set."""
-    cdef PyObject *made
-    if opcode == FW_BINARY:
-        made = PyBytes_FromStringAndSize(NULL, size)
-        if made is not NULL and size:
-            fw_mask(<uint8_t *>bytes_data(made), data, size, key)
-    else:
-        made = PyUnicode_New(size, 127)
-        if made is not NULL and size:
-            fw_mask(PyUnicode_1BYTE_DATA(made), data, size, key)
-            if fw_skip_ascii(PyUnicode_1BYTE_DATA(made), PyUnicode_1BYTE_DATA(made) + size) != (
-                PyUnicode_1BYTE_DATA(made) + size
-            ):
-                made = decoded(made, size)
-    if made is NULL:
-        PyErr_Clear()
-    return made
-
-
-cdef PyObject *decoded(PyObject *owned, Py_ssize_t size) noexcept:
-    """The text whose UTF-8 was put into a ``str`` that is only good for ASCII."""
-    cdef PyObject *made = new_text(<const char *>PyUnicode_1BYTE_DATA(owned), size, NULL)
-    Py_DECREF(owned)
     return made
 
 

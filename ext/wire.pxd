@@ -31,8 +31,8 @@ cdef extern from "wire.h" nogil:
         const fw_format *, const uint8_t *, Py_ssize_t size, Py_ssize_t *pos, Py_ssize_t *scanned,
         int64_t *starts, int64_t *lengths, Py_ssize_t room, size_t *header, uint64_t *body, int *status)
     Py_ssize_t fw_header_size(const fw_format *, uint64_t size)
+    Py_ssize_t fw_header_before(const fw_format *, const uint8_t *payload, Py_ssize_t size)
     void fw_write_header(const fw_format *, uint8_t *, Py_ssize_t header, uint64_t size)
     void fw_write_around(const fw_format *, uint8_t *frame, Py_ssize_t header, Py_ssize_t size)
     void fw_copy(uint8_t *to, const uint8_t *source, size_t size)
-    void fw_store(uint8_t *to, int width, int little, uint64_t value)
-    void FW_PREFETCH(const void *)
+    void memcpy "fw_memcpy"(void *to, const void *source, size_t size)

@@ -129,7 +129,8 @@ def repair(wheel: Path, out: Path, plat: str, strip: bool = True) -> Path:
         Failed: If it wants a newer symbol, or a library that is not everywhere.
     """
     asked = plat if plat.startswith("manylinux") and plat.endswith(platform.machine()) else "auto"
-    options: list[str | Path] = ["--only-plat", "--plat", asked, "--wheel-dir", out, *(["--strip"] if strip else [])]
+    options: list[str | Path] = ["--only-plat", "--plat", asked, "--wheel-dir", out, "--zip-compression-level", "9"]
+    options += ["--strip"] if strip else []
     log = f"{wheel.parent.name}-repair"
     run(log, [PYTHON, "-I", "-m", "auditwheel", "repair", *options, wheel], environment(PATH=on_path(TOOLS)))
     stem = wheel.name.rsplit("-", 1)[0]
