@@ -10,7 +10,9 @@ import re
 import struct
 import sys
 import tarfile
+import types
 import zipfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from conftest import EXPECT
 from wheels import identifiers, inside, interpreters
 from wheels.elf import Elf
 from wheels.interpreters import Interpreter
+from wheels.packing import pack
 from wheels.trying import Trial, short, verdict
 
 ROOT = Path(__file__).parent.parent
@@ -296,3 +299,29 @@ def test_the_compiled_core_is_not_traced() -> None:
     assert frames == [b"ok"]
     assert __file__ in seen
     assert [name for name in seen if name.endswith((".pyx", ".pxi"))] == []
+
+
+def test_packing_keeps_every_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compressor = types.ModuleType("zopfli.zlib")  # of the release's tools; any zlib stream must do
+    compressor.compress = lambda data, numiterations: zlib.compress(data, 9)  # type: ignore[attr-defined]
+    package = types.ModuleType("zopfli")
+    package.zlib = compressor  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "zopfli", package)
+    monkeypatch.setitem(sys.modules, "zopfli.zlib", compressor)
+    content = {"framewire/__init__.py": b"x = 1\n" * 1000, "framewire/py.typed": b"", CORE: bytes(range(256)) * 99}
+    wheel = tmp_path / f"framewire-1.0-{TAG}.whl"
+    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.mkdir("framewire") if sys.version_info >= (3, 11) else None
+        for name, data in content.items():
+            info = zipfile.ZipInfo(name, (2023, 11, 14, 22, 13, 20))
+            info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o100755 << 16
+            archive.writestr(info, data)
+    before = wheel.stat().st_size
+    assert pack(wheel) == wheel
+    assert wheel.stat().st_size < before
+    with zipfile.ZipFile(wheel) as archive:
+        assert archive.testzip() is None
+        assert {name: archive.read(name) for name in archive.namelist()} == content
+        for info in archive.infolist():
+            assert (info.date_time, info.external_attr >> 16) == ((2023, 11, 14, 22, 13, 20), 0o100755)
+    assert list(tmp_path.iterdir()) == [wheel]

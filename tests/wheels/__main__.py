@@ -4,6 +4,7 @@
     python -m tests.wheels test                      each installed without an index or a compiler, suite on both cores
     python -m tests.wheels test --tests quick        the same with the tests of the core only
     python -m tests.wheels build --extra             also Pythons out of Debian's packages, musl, aarch64 and s390x
+    python -m tests.wheels pack WHEEL...             deflate them again, smaller
     python -m tests.wheels look FILE...              the look inside, of any platform's wheels
     python -m tests.wheels identifiers               is cibuildwheel configured to build what a release needs?
 
@@ -17,13 +18,14 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 from . import cross, debian, identifiers, making
 from .commands import LOGS, ROOT, WORK, Failed
 from .inside import faults
 from .interpreters import WANTED, Interpreter, find
+from .packing import pack
 from .trying import Trial, try_pure, try_wheel, verdict
 
 AT_ONCE = 2
@@ -48,6 +50,9 @@ def main() -> int:
         command.add_argument("--least", type=int, default=LEAST, help="CPythons that have to be there (%(default)s)")
         command.set_defaults(run=run)
     test.add_argument("--tests", choices=["full", "quick"], default="full")
+    packing = commands.add_parser("pack", help="deflate wheels again, smaller")
+    packing.add_argument("files", type=Path, nargs="+", metavar="WHEEL")
+    packing.set_defaults(run=do_pack)
     look = commands.add_parser("look", help="look inside wheels and source archives")
     look.add_argument("files", type=Path, nargs="+", metavar="FILE")
     look.add_argument("--count", type=int, help="how many wheels there have to be")
@@ -175,6 +180,13 @@ def do_test(options: argparse.Namespace) -> int:
     line, well = verdict(trials, options.least)
     print(f"{line}; the logs are in {LOGS}")
     return 0 if well else 1
+
+
+def do_pack(options: argparse.Namespace) -> int:
+    with ProcessPoolExecutor() as pool:
+        for path in pool.map(pack, options.files):
+            print(f"{path.name}: {path.stat().st_size} bytes")
+    return 0
 
 
 def do_look(options: argparse.Namespace) -> int:

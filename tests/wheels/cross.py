@@ -37,7 +37,8 @@ def compiler(target: str) -> dict[str, str]:
     run("zig-install", [PYTHON, "-I", "-m", "pip", "install", "--quiet", "--requirement", extra])
     script = WORK / "zig" / target
     script.parent.mkdir(parents=True, exist_ok=True)
-    script.write_text(f'#!/bin/sh\nexec "{PYTHON}" -I -m ziglang cc -target {target} "$@"\n', "utf-8")
+    # The last word is Clang's: -Os is larger than GCC's, and zig takes -Oz for it.
+    script.write_text(f'#!/bin/sh\nexec "{PYTHON}" -I -m ziglang cc -target {target} "$@" -Xclang -Oz\n', "utf-8")
     script.chmod(0o755)
     # zig compiles the C library of a target once; -s because strip knows its own machine only.
     cache = os.environ.get("ZIG_GLOBAL_CACHE_DIR", str(WORK / "zig" / "cache"))

@@ -2,7 +2,7 @@
 
 ::
 
-    sources -> sdist -> tree -> cythonized once -> a copy for each interpreter -> raw wheel -> repaired wheel
+    sources -> sdist -> tree -> cythonized once -> a copy for each interpreter -> raw wheel -> repaired -> packed
 
 Everything but the archive is made from the archive's own tree, so that nothing else can get in. No container is used: a
 wheel may call itself manylinux_2_17 because auditwheel finds no newer symbol in it, and stops if there is one.
@@ -20,6 +20,7 @@ from pathlib import Path
 from .commands import LOGS, ROOT, WORK, Failed, environment, run
 from .inside import faults
 from .interpreters import Interpreter
+from .packing import pack
 
 PYTHON = Path(sys.executable)
 TOOLS = PYTHON.parent
@@ -129,21 +130,20 @@ def repair(wheel: Path, out: Path, plat: str, strip: bool = True) -> Path:
         Failed: If it wants a newer symbol, or a library that is not everywhere.
     """
     asked = plat if plat.startswith("manylinux") and plat.endswith(platform.machine()) else "auto"
-    options: list[str | Path] = ["--only-plat", "--plat", asked, "--wheel-dir", out, "--zip-compression-level", "9"]
-    options += ["--strip"] if strip else []
+    options: list[str | Path] = ["--only-plat", "--plat", asked, "--wheel-dir", out, *(["--strip"] if strip else [])]
     log = f"{wheel.parent.name}-repair"
     run(log, [PYTHON, "-I", "-m", "auditwheel", "repair", *options, wheel], environment(PATH=on_path(TOOLS)))
     stem = wheel.name.rsplit("-", 1)[0]
     made = [path for path in out.glob(f"{stem}-*.whl") if plat in path.name]
     if len(made) != 1:
         raise Failed(f"not {plat}: {[path.name for path in out.glob(f'{stem}-*.whl')]}")
-    return made[0]
+    return pack(made[0])
 
 
 def make_pure(tree: Path, out: Path) -> Path:
     """The wheel without the compiled core, for whatever has no wheel of its own."""
     wheel = build_wheel(PYTHON, copy(tree, "pure"), "pure", environment(FRAMEWIRE_PURE="1"))
-    return Path(shutil.copy(wheel, out))
+    return pack(Path(shutil.copy(wheel, out)))
 
 
 def make_wheel(interpreter: Interpreter, tree: Path, out: Path) -> Path:
@@ -158,7 +158,7 @@ def make_wheel(interpreter: Interpreter, tree: Path, out: Path) -> Path:
     env = environment(FRAMEWIRE_REQUIRE_EXT="1", **own)
     wheel = build_wheel(build_environment(interpreter), copy(tree, interpreter.tag), interpreter.tag, env)
     if sys.platform != "linux":
-        return Path(shutil.copy(wheel, out))
+        return pack(Path(shutil.copy(wheel, out)))
     return repair(wheel, out, f"manylinux_2_17_{platform.machine()}")
 
 
