@@ -308,10 +308,14 @@ def test_packing_keeps_every_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     package.zlib = compressor  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "zopfli", package)
     monkeypatch.setitem(sys.modules, "zopfli.zlib", compressor)
-    content = {"framewire/__init__.py": b"x = 1\n" * 1000, "framewire/py.typed": b"", CORE: bytes(range(256)) * 99}
+    content = {
+        "framewire/__init__.py": b"%d, " * 4000 % tuple(range(4000)),
+        "framewire/py.typed": b"",
+        CORE: bytes(range(256)) * 99,
+    }
     wheel = tmp_path / f"framewire-1.0-{TAG}.whl"
     with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        archive.mkdir("framewire") if sys.version_info >= (3, 11) else None
+        archive.writestr("framewire/", b"")
         for name, data in content.items():
             info = zipfile.ZipInfo(name, (2023, 11, 14, 22, 13, 20))
             info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o100755 << 16

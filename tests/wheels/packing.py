@@ -36,11 +36,13 @@ def pack(wheel: Path) -> Path:
     Folders have no entries of their own: a wheel needs none.
     """
     packed = wheel.with_suffix(".packed")
-    # zipfile has no place to name a compressor of one's own.
-    with mock.patch("zipfile._get_compressor", Zopfli), zipfile.ZipFile(wheel) as source:
-        with zipfile.ZipFile(packed, "w") as target:
-            for info in source.infolist():
-                if not info.is_dir():
-                    info.compress_type = zipfile.ZIP_DEFLATED
-                    target.writestr(info, source.read(info))
+    with (
+        mock.patch("zipfile._get_compressor", Zopfli),  # it has no place to name one's own
+        zipfile.ZipFile(wheel) as source,
+        zipfile.ZipFile(packed, "w") as target,
+    ):
+        for info in source.infolist():
+            if not info.is_dir():
+                info.compress_type = zipfile.ZIP_DEFLATED
+                target.writestr(info, source.read(info))
     return packed.replace(wheel)
