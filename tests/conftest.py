@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 from pathlib import Path
 from types import ModuleType
 
@@ -23,6 +24,9 @@ if EXPECT not in ("compiled", "pure"):
 CORES = ["py"] if EXPECT == "pure" else ["c", "py"]
 
 collect_ignore = ["test_twins.py", "test_websocket_twins.py"] if EXPECT == "pure" else []  # they need two
+
+# Whoever is started in the background by a shell has SIGINT ignored, and so has every program that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 EXAMPLES = int(os.environ.get("FRAMEWIRE_EXAMPLES", "1"))
 settings.register_profile(

@@ -41,8 +41,7 @@ class CompiledEpollSelector(EpollSelector):
         return key
 
     def select(self, timeout: float | None = None) -> Ready:
-        milliseconds = -1
-        if timeout is not None:
-            milliseconds = min(math.ceil(timeout * 1000), LONGEST_WAIT) if timeout > 0 else 0
-        ready: Ready = self._waiter.wait(milliseconds)
+        if timeout is None:
+            return self._waiter.wait(-1)  # type: ignore[no-any-return]
+        ready: Ready = self._waiter.wait(min(math.ceil(timeout * 1000), LONGEST_WAIT) if timeout > 0 else 0)
         return ready

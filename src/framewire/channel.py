@@ -262,7 +262,7 @@ class Channel(Endpoint):
 
     def ready(self, events: int) -> None:
         """The socket is ready."""
-        if events & self._interest & EVENT_WRITE:
+        if events != EVENT_READ and events & self._interest & EVENT_WRITE:
             self.flush()
             self.flushed()
         if events & self._interest & EVENT_READ:

@@ -507,21 +507,23 @@ class Loop:
 
     def _make_turn(self) -> None:
         self.turn_count += 1
-        ready = self._selector.select(self._timeout())
+        turn = self.turn
+        due = self._soon or self._timers or self._stopping or turn.dirty or turn.over or self._groups
+        ready = self._selector.select(self._timeout() if due else None)
         self._now = monotonic()
         for key, events in ready:
-            key.data(events)
+            key[3](events)  # its data: by number, a field costs more than the rest of this line
         if self._timers:
             self._run_timers()
         if self._soon:
             self._run_soon()
-        turn = self.turn
         for _ in range(FLUSH_ROUNDS):
             if not (turn.dirty or turn.over or self._groups):
                 break
             self._flush()
 
     def _timeout(self) -> float | None:
+        """Seconds until something has to be done that nobody tells of; None if there is nothing."""
         if self._soon or self._stopping or self.turn.dirty or self.turn.over or self._groups:
             return 0
         while self._timers and not self._timers[0].pending:
@@ -532,9 +534,10 @@ class Loop:
         return min(max(self._timers[0].when - monotonic(), 0), LONGEST_WAIT)
 
     def _flush(self) -> None:
-        groups, self._groups = self._groups, []
-        for group in groups:
-            group.flush()
+        if self._groups:
+            groups, self._groups = self._groups, []
+            for group in groups:
+                group.flush()
         dirty = self.turn.take_dirty()
         try:
             left = flush_all(dirty)
@@ -545,8 +548,9 @@ class Loop:
             raise
         for channel in left:
             channel.flushed()
-        for channel in self.turn.take_over():  # nobody's frames are the cause
-            channel.hold_back(None)
+        if self.turn.over:
+            for channel in self.turn.take_over():  # nobody's frames are the cause
+                channel.hold_back(None)
 
     def _run_timers(self) -> None:
         for _ in range(len(self._timers)):  # where the clock is coarse, one that is set now may be due at once

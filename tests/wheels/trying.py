@@ -23,7 +23,7 @@ COVERED = ["-m", "not build", "--ignore=tests/test_core.py", "--ignore=tests/tes
 LEAST = ["pytest>=8", "hypothesis>=6.100", "h11>=0.14"]
 """What the suite cannot do without; it leaves out tests of what else is missing."""
 
-PROGRAMS = ("sh", "env", "openssl", "nc", "node", "chromium", "chromedriver")
+PROGRAMS = ("sh", "env", "grep", "openssl", "nc", "node", "chromium", "chromedriver")
 """All that the tests find on PATH, besides their own environment: no compiler."""
 COMPILERS = ("cc", "gcc", "clang", "tcc", "c++", "g++", "x86_64-linux-gnu-gcc", "aarch64-linux-gnu-gcc", "cl")
 
