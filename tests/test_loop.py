@@ -5,6 +5,7 @@ Time passes only where the loop waits (the fixture `timeless`), so no test takes
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import random
@@ -14,6 +15,7 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -2182,3 +2184,103 @@ def test_a_selector_that_can_watch_few_sockets_gets_few() -> None:
     with Loop(selectors.SelectSelector()) as loop:
         assert loop.listen(LOCAL, Echo(), "ascii10").max_channels == 500
         assert loop.listen(LOCAL, Echo(), "ascii10", max_channels=7).max_channels == 7
+
+
+# Polling
+
+
+class Due(selectors.DefaultSelector):
+    """A selector whose only event comes at given times of a clock. To ask takes a microsecond, to be woken thirty."""
+
+    def __init__(self, clock: Clock, times: list[float]) -> None:
+        super().__init__()
+        self.clock = clock
+        self.times = times
+        self.asked: list[float | None] = []
+        self.called: list[float] = []
+        self.loop: Any = None
+
+    def call(self, events: int) -> None:
+        self.called.append(self.clock.now)
+        if not self.times:
+            self.loop.stop()
+
+    def select(self, timeout: float | None = None) -> Any:
+        self.asked.append(timeout)
+        end = float("inf") if timeout is None else self.clock.now + timeout
+        self.clock.now += 1e-6
+        if timeout != 0 and self.times[0] > self.clock.now:
+            self.clock.now = min(self.times[0], end) + 30e-6
+        if self.times[0] > self.clock.now:
+            return []
+        self.times.pop(0)
+        return [(selectors.SelectorKey(None, -1, selectors.EVENT_READ, self.call), selectors.EVENT_READ)]
+
+
+@pytest.fixture
+def due(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Due]:
+    """Runs a loop with ``busy_poll=50e-6`` until events have come so long behind each other."""
+    monkeypatch.setattr("framewire.loop.monotonic", clock)
+
+    def run(gaps: list[float], *timers: float) -> Due:
+        times = list(itertools.accumulate(gaps, initial=clock.now))
+        selector = Due(clock, times)
+        with Loop(selector, busy_poll=50e-6) as selector.loop:
+            for seconds in timers:
+                selector.loop.call_later(seconds, lambda: selector.called.append(-clock.now))
+            selector.loop.run()
+        return selector
+
+    return run
+
+
+def test_a_conversation_is_polled_for(due: Callable[..., Due]) -> None:
+    selector = due([20e-6] * 100)
+    assert selector.asked.count(None) == 1  # the first
+    assert len(selector.called) == 101
+    assert 5 * 100 < selector.asked.count(0) < 20 * 100
+
+
+def test_after_one_poll_in_vain_it_sleeps(due: Callable[..., Due]) -> None:
+    selector = due([20e-6, 20e-6, *[1e-3] * 100])
+    assert selector.asked.count(None) == 1 + 100
+    assert selector.asked.count(0) < 110  # 50 us, once
+
+
+def test_a_conversation_that_goes_on_is_polled_for_again(due: Callable[..., Due]) -> None:
+    selector = due([20e-6, 1e-3, 1e-3, 10e-6, *[20e-6] * 10])
+    assert selector.asked[-1] == 0
+    assert selector.asked.count(None) == 4
+
+
+def test_no_timer_is_late_for_the_polling(due: Callable[..., Due], clock: Clock) -> None:
+    begin = clock.now
+    selector = due([10e-6, 10e-6, 1e-3], 45e-6)
+    (came,) = [-now for now in selector.called if now < 0]
+    assert 45e-6 <= came - begin < 45e-6 + 35e-6  # and the time that it takes to wake up
+
+
+@pytest.mark.parametrize("seconds", [-1, 1.5, float("nan")])
+def test_what_busy_poll_may_be(seconds: float) -> None:
+    with pytest.raises(ValueError, match="from 0 to 1 second"):
+        Loop(busy_poll=seconds)
+
+
+def test_an_echo_with_polling() -> None:
+    class Client(Handler):
+        count = 0
+
+        def connected(self, channel: Channel) -> None:
+            channel.send(b"0")
+
+        def frames_received(self, channel: Channel, payloads: list[bytes]) -> None:
+            assert payloads == [b"%d" % self.count]
+            self.count += 1
+            channel.send(b"%d" % self.count) if self.count < 300 else channel.loop.stop()
+
+    client = Client()
+    with Loop(busy_poll=0.01) as loop:
+        loop.connect(loop.listen(LOCAL, Echo(), "u32be").address, client, "u32be")
+        loop.call_later(LIMIT, loop.stop)
+        loop.run()
+    assert client.count == 300

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import argparse
 
 from framewire.loop import Channel, Group, Handler, Loop
 
@@ -23,8 +23,12 @@ class Broadcast(Handler):
         self.group.send_many(payloads, exclude=channel)
 
 
-with Loop() as loop:
-    handler = Broadcast(Group(loop, "u32be")) if sys.argv[1] == "broadcast" else Echo()
+parser = argparse.ArgumentParser()
+parser.add_argument("mode", choices=["echo", "broadcast"])
+parser.add_argument("--busy-poll", type=float, default=0.0)
+options = parser.parse_args()
+with Loop(busy_poll=options.busy_poll) as loop:
+    handler = Broadcast(Group(loop, "u32be")) if options.mode == "broadcast" else Echo()
     listener = loop.listen(("127.0.0.1", 0), handler, "u32be", backlog=4096)
     print(listener.address[1], flush=True)
     loop.run()

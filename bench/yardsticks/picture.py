@@ -27,13 +27,14 @@ CASES = {
 ROWS = {
     "spans": ("**framewire**, `feed_spans`", "framewire spans"),
     "framewire": ("**framewire**", "framewire"),
+    "polling": ("**framewire**, `busy_poll`", "framewire, polling"),
     "c": ("C", "C"),
     "tokio": ("Rust, tokio-util", "Rust, tokio-util"),
     "netty": ("Java, Netty", "Java, Netty"),
     "go": ("Go, bufio", "Go, bufio"),
 }
 """How a row is called in the table and in the plot."""
-OURS = ("spans", "framewire")
+OURS = ("spans", "framewire", "polling")
 
 # The plot, in pixels of its own.
 WIDTH, MARGIN, GAP = 860, 8, 36

@@ -40,6 +40,9 @@ PASSES = 15
 DECODES = ("dropped", "kept")
 SPANS = "spans"
 """framewire's other way, beside payloads that are dropped."""
+POLLING, BUSY_POLL = "polling", "50e-6"
+"""Its loop when it asks for so many seconds before it sleeps, which none of the others does."""
+OTHER_TITLES = {SPANS: "framewire spans", POLLING: "framewire, polling"}
 ECHOES = ("S1-1x1", "S1-1x1000", "S1-100x10")
 
 
@@ -58,6 +61,7 @@ BARS = [
     Bar("dropped", SPANS, "tokio", 6.0),
     *(Bar("kept", FRAMEWIRE, slow) for slow in ("tokio", "netty", "go")),
     Bar("S1-1x1", FRAMEWIRE, "tokio"),
+    Bar("S1-1x1", POLLING, "tokio"),
     Bar("S1-1x1000", FRAMEWIRE, "tokio"),
 ]
 
@@ -170,7 +174,11 @@ def measure(runs: dict[str, Run], rounds: int, rng: random.Random) -> dict[str, 
 def contest(case: str, names: Sequence[str], stream: Stream, bench: Bench) -> dict[str, Run]:
     """What runs in a round."""
     if case in ECHOES:
-        return {name: partial(echo, bench, YARDSTICKS[name], server_report.CASES[case]) for name in names}
+        servers = {name: YARDSTICKS[name] for name in names}
+        if FRAMEWIRE in names:
+            ours = YARDSTICKS[FRAMEWIRE]
+            servers[POLLING] = replace(ours, echo=(*ours.echo, "--busy-poll", BUSY_POLL))
+        return {name: partial(echo, bench, server, server_report.CASES[case]) for name, server in servers.items()}
     runs: dict[str, Run] = {name: partial(stream.decode, YARDSTICKS[name], case) for name in names}
     if case == "dropped" and FRAMEWIRE in names:
         runs[SPANS] = partial(stream.decode, YARDSTICKS[FRAMEWIRE], SPANS)
@@ -204,7 +212,7 @@ def judge(cases: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def title(row: str) -> str:
-    return "framewire spans" if row == SPANS else YARDSTICKS[row].title
+    return OTHER_TITLES[row] if row in OTHER_TITLES else YARDSTICKS[row].title
 
 
 def show(case: str, result: dict[str, Any]) -> None:
