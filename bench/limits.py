@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 import sysconfig
 from functools import cache
-from importlib import import_module
+from importlib import import_module, invalidate_caches
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,7 @@ def load(name: str, include: Path | None = None) -> Any:
     sources = [source, Path(__file__), *(include.glob("*.pxd") if include else [])]
     if not library.exists() or library.stat().st_mtime < max(path.stat().st_mtime for path in sources):
         build(source, [str(include.parent)] if include else [])
+        invalidate_caches()
     return import_module(name)
 
 
