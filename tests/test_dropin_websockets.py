@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
+import importlib.util
 import itertools
 import logging
 import os
@@ -386,7 +386,9 @@ def test_a_frame_is_written_as_by_the_host(ours: str, seam: dropin.Seam, monkeyp
     monkeypatch.setattr(secrets, "token_bytes", lambda size: KEY[:size])
     halves = memoryview(bytes(40))[::2]
     data: list[Any] = [bytes(size) for size in (0, 1, 125, 126, 65_535, 65_536)]
-    data += [bytearray(b"array"), memoryview(b"view"), halves, memoryview(bytes(8)).cast("H"), "text", None]
+    data += [bytearray(b"array"), memoryview(b"view"), halves, "text", None]
+    if importlib.util.find_spec("websockets.speedups"):  # without, the host masks no more than the items it counts
+        data.append(memoryview(bytes(8)).cast("H"))
     opcodes = [*Opcode, 3, 15, 16, -1, "1"]
     for opcode, body, fin, rsv in itertools.product(opcodes, data, [True, False], [False, True]):
         for mask, extensions in itertools.product([True, False], [None, [], [Flip()]]):
@@ -582,7 +584,7 @@ def test_memory_follows_what_came_and_not_what_a_header_says(ours: str, seam: dr
         protocol.receive_data(frame(2, b"", width=8, top=1 << 40))
         for count in range(1, 20):
             protocol.receive_data(bytes(50_000))
-            assert sys.getsizeof(protocol.reader.buffer) <= max(2 * 65_536, 2 * 50_000 * count + 100)
+            assert sys.getsizeof(protocol.reader.buffer) <= max(2 * 65_536, 2 * 50_000 * count + 200)
 
 
 @pytest.mark.parametrize("seam", ["frame", "protocol"])

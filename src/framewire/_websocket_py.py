@@ -314,7 +314,8 @@ class MessageDecoder(Stream):
 
     The result is the same for every chunking. When a frame is wrong, the messages before it come out first; then every
     call raises the same error, and `error` shows it at once. What is wrong is found at the first byte that shows it:
-    in a header, in text, in compressed data. A decoder is for one thread at a time, and a call from inside one of its
+    in a header, in text, in compressed data. (If a compressed frame is damaged and its text is no UTF-8 either, the
+    `reason` may name the one or the other.) A decoder is for one thread at a time, and a call from inside one of its
     own calls is a `RuntimeError`.
 
     Args:
