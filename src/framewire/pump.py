@@ -21,6 +21,7 @@ from . import Decoder
 from .arguments import FAILURE, Failure, reason, say
 from .errors import FrameTooLarge, FramingError
 from .lines import Batch, Render
+from .status_line import StatusLine
 
 PROGRESS_SIZE = 32 * 2**20
 """An input has to be larger than this for a progress display."""
@@ -155,13 +156,13 @@ class Output:
                 raise Failure(f"{self._name}: {reason(failed)}") from None
 
 
-class Progress:
+class Progress(StatusLine):
     """A line on the terminal that tells how far a large file has been read; nothing where that would be in the way."""
 
     def __init__(self, source: FileIO, output: Output) -> None:
+        super().__init__()
         self._source = source
         self._next = float("inf")
-        self._width = 0
         if sys.stderr is None or not sys.stderr.isatty() or output.isatty():
             return
         status = os.fstat(source.fileno())
@@ -176,18 +177,7 @@ class Progress:
             self._next = now + PROGRESS_INTERVAL
             at = self._source.tell()
             speed = (at - self._begin) / (now - self._started) / 1e6
-            self._print(f"{min(100 * at // self._size, 100):3d} %  {speed:,.0f} MB/s  {frame_count:,} frames")
-
-    def _print(self, text: str) -> None:
-        print(f"\r{text:<{self._width}}", end="\r" if not text else "", file=sys.stderr, flush=True)
-        self._width = len(text)
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        if self._width:
-            self._print("")
+            self.write(f"{min(100 * at // self._size, 100):3d} %  {speed:,.0f} MB/s  {frame_count:,} frames")
 
 
 def _open(file: str | int, mode: str) -> FileIO:

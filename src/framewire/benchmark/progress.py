@@ -5,30 +5,21 @@ from __future__ import annotations
 import sys
 from time import monotonic
 
+from ..status_line import StatusLine
+
 BAR = 24
 INTERVAL = 0.1
 
 
-class Progress:
+class Progress(StatusLine):
     """``decode 32 B   [######------------------]  24 %``, on standard error; gone when it is over."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._shows = sys.stderr is not None and sys.stderr.isatty()
         self._next = 0.0
-        self._width = 0
 
     def show(self, what: str, share: float) -> None:
         if self._shows and (now := monotonic()) >= self._next:
             self._next = now + INTERVAL
-            self._print(f"{what:<26} [{'#' * int(share * BAR):-<{BAR}}] {100 * share:3.0f} %")
-
-    def _print(self, text: str) -> None:
-        print(f"\r{text:<{self._width}}", end="\r" if not text else "", file=sys.stderr, flush=True)
-        self._width = len(text)
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        if self._width:
-            self._print("")
+            self.write(f"{what:<26} [{'#' * int(share * BAR):-<{BAR}}] {100 * share:3.0f} %")
