@@ -37,6 +37,9 @@ import fcntl
 import termios
 import tracemalloc
 
+# Its pools and queues fork beside their own threads; from 3.15 on that warning, made an error, leaves the child behind.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+
 LIMIT = 20.0
 STOCK = connection.Connection
 FORK = multiprocessing.get_context("fork")
