@@ -27,7 +27,7 @@ CASES = {
 ROWS = {
     "spans": ("**framewire**, `feed_spans`", "framewire spans"),
     "framewire": ("**framewire**", "framewire"),
-    "polling": ("**framewire**, `busy_poll`", "framewire, polling"),
+    "polling": ("**framewire**, `busy_poll`", "framewire polling"),
     "c": ("C", "C"),
     "tokio": ("Rust, tokio-util", "Rust, tokio-util"),
     "netty": ("Java, Netty", "Java, Netty"),

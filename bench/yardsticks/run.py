@@ -42,7 +42,7 @@ SPANS = "spans"
 """framewire's other way, beside payloads that are dropped."""
 POLLING, BUSY_POLL = "polling", "50e-6"
 """Its loop when it asks for so many seconds before it sleeps, which none of the others does."""
-OTHER_TITLES = {SPANS: "framewire spans", POLLING: "framewire, polling"}
+OTHER_TITLES = {SPANS: "framewire spans", POLLING: "framewire polling"}
 ECHOES = ("S1-1x1", "S1-1x1000", "S1-100x10")
 
 
