@@ -31,8 +31,7 @@
 #endif
 
 /* What stands between these is compiled for speed where the rest is compiled for size: FW_FASTEST what makes a Python
- * object of each frame, and gains by it. Only GCC needs to be told: Clang's loops are as fast at -Os, and for MSVC all
- * is /O2. */
+ * object of each frame, and gains by it. Only GCC has to be told, and can be: Clang is small throughout, MSVC fast. */
 #if defined(__GNUC__) && !defined(__clang__) && !defined(FRAMEWIRE_DEBUG)
 #define FW_FAST_BEGIN _Pragma("GCC push_options") _Pragma("GCC optimize(\"O2\")")
 #define FW_FASTEST_BEGIN _Pragma("GCC push_options") _Pragma("GCC optimize(\"O3\")")
