@@ -23,7 +23,14 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memmove, memset
 
+cdef extern from *:
+    """
+    #include "wire.h"
+    FW_SMALL
+    """
+
 from objects cimport *
+from stowed cimport *
 from wire cimport *
 
 from operator import index
@@ -62,23 +69,10 @@ cdef extern from "Python.h":
     object PySeqIter_New(object)
     const Py_ssize_t PY_SSIZE_T_MAX
 
-cdef extern from *:
-    """
-    #ifdef Py_GIL_DISABLED
-    #define FW_ONE_THREAD 0
-    #else
-    #define FW_ONE_THREAD 1   /* at a time: a reference count is a proof */
-    #endif
-    """
-    bint FW_ONE_THREAD
-
 cdef enum:
     BATCH = 256  # places found before objects are made of them: 4 KiB of stack
-    WINDOW_SIZE = 64 * 1024
     DIRECT_WINDOW_SIZE = 256 * 1024
-    HEADER_ROOM = 24  # enough for every header but that of a LengthField with a large offset
     SEAM_ROOM = 512  # two delimiters
-    SHORT_BODY = 256
 
 cdef enum:  # the gate of a decoder; 0 is open
     BUSY = 1
@@ -134,12 +128,7 @@ cdef class _Stream:
     cdef object _error
     cdef int64_t received  # bytes of the stream so far
     cdef int64_t frame_offset  # where in the stream the unfinished frame begins
-    cdef int64_t moved  # bytes copied so far: the tests count them
-    # The payload on its way.
-    cdef PyObject *body  # what has come of it
-    cdef Py_ssize_t body_have
-    cdef Py_ssize_t body_capacity
-    cdef Py_ssize_t body_size  # of the whole payload; -1 where it is not known
+    cdef fw_body body  # the payload on its way
     # The window.
     cdef object view  # the memoryview that is lent
     cdef Py_ssize_t view_size
@@ -151,26 +140,24 @@ cdef class _Stream:
         self.gate = UNMADE
 
     def __dealloc__(self):
-        Py_XDECREF(self.body)
+        Py_XDECREF(self.body.bytes)
 
     @property
     def _moved(self):
-        return self.moved
+        return self.body.moved
 
     def __reduce__(self):
         raise TypeError(f"cannot pickle {type(self).__name__!r}: it holds a part of a stream")
 
     cdef void drop(self) noexcept:
         """Forget the unfinished frame."""
-        cdef PyObject *body = self.body
+        cdef PyObject *payload = self.body.bytes
         if self.lease is not None:
             self.lease.detach()
             self.lease = None
-        self.body = NULL
-        self.body_have = 0
-        self.body_capacity = 0
-        self.body_size = 0
-        Py_XDECREF(body)
+        self.body.bytes = NULL
+        self.body.have = self.body.capacity = self.body.size = 0
+        Py_XDECREF(payload)
 
     @cython.final
     cdef int refuse_entry(self) except -1:
@@ -237,18 +224,18 @@ cdef class _Stream:
         cdef _Window window
         cdef Py_ssize_t start = 0
         if direct:
-            if self.body_have == self.body_capacity:
-                self.reserve(self.body_have + 1 if self.body_size >= 0 else max(self.body_have, SHORT_BODY) + 1)
+            if self.body.have == self.body.capacity:
+                fw_reserve(&self.body, 1 + (self.body.have if self.body.size >= 0 else max(self.body.have, FW_SHORT_BODY)))
             self.scratch = None
             self.lease = window = _Window()
-            window.owner = <object>self.body
-            start = self.body_have
-            window.size = min(min(self.body_capacity - start, most), wanted if wanted > 0 else DIRECT_WINDOW_SIZE)
+            window.owner = <object>self.body.bytes
+            start = self.body.have
+            window.size = min(min(self.body.capacity - start, most), wanted if wanted > 0 else DIRECT_WINDOW_SIZE)
         else:
             if self.scratch is None:
                 self.scratch = new_scratch()
             window = self.scratch
-            window.size = wanted if 0 < wanted < WINDOW_SIZE else WINDOW_SIZE
+            window.size = wanted if 0 < wanted < FW_WINDOW_SIZE else FW_WINDOW_SIZE
         window.data = bytes_data(<PyObject *>window.owner) + start
         self.view_size = window.size
         self.view_direct = direct
@@ -283,54 +270,15 @@ cdef class _Stream:
         return 0
 
     @cython.final
-    cdef int new_body(self) except -1:
-        """A payload of which nothing has come: nothing is reserved for it before its first byte."""
-        self.body = PyBytes_FromStringAndSize(NULL, 0)
-        if self.body is NULL:
-            raise MemoryError()
-        self.body_have = 0
-        self.body_capacity = 0
-        return 0
-
-    @cython.final
-    cdef int append(self, const uint8_t *data, Py_ssize_t size) except -1:
-        """Append to the payload on its way."""
-        if size > self.body_capacity - self.body_have:
-            self.reserve(self.body_have + size)
-        fw_copy(<uint8_t *>bytes_data(self.body) + self.body_have, data, size)
-        self.body_have += size
-        self.moved += size
-        return 0
-
-    @cython.final
-    cdef int reserve(self, Py_ssize_t capacity) except -1:
-        """Make room for `capacity` bytes of the payload, and some more."""
-        capacity = room_for_payload(self.body_size, capacity)
-        if _PyBytes_Resize(&self.body, capacity) < 0:
-            raise MemoryError()
-        self.body_capacity = capacity
-        self.moved += self.body_have
-        return 0
-
-    @cython.final
     cdef int leave_to_views(self) except -1:
         """Somebody has kept a slice of the window: leave the memory to it, and go on with a copy."""
-        cdef PyObject *body = PyBytes_FromStringAndSize(NULL, self.body_capacity)
-        if body is NULL:
+        cdef PyObject *copy = PyBytes_FromStringAndSize(NULL, self.body.capacity)
+        if copy is NULL:
             raise MemoryError()
-        memcpy(bytes_data(body), bytes_data(self.body), self.body_have)
-        self.moved += self.body_have
-        Py_DECREF(self.body)
-        self.body = body
-        return 0
-
-    @cython.final
-    cdef int settle_body(self) except -1:
-        """Nothing more comes: give back what was reserved and not used."""
-        if self.body_have < self.body_capacity:
-            self.body_capacity = self.body_have
-            if _PyBytes_Resize(&self.body, self.body_have) < 0:
-                raise MemoryError()
+        memcpy(bytes_data(copy), bytes_data(self.body.bytes), self.body.have)
+        self.body.moved += self.body.have
+        Py_DECREF(self.body.bytes)
+        self.body.bytes = copy
         return 0
 
 
@@ -360,18 +308,12 @@ cdef class Decoder(_Stream):
     cdef object _spec
     cdef object _max_size
     cdef Py_ssize_t guess  # payloads that the last feed_spans() found
-    # The unfinished frame; once its header is whole, the payload on its way is its own.
-    cdef uint8_t *header  # what has come of its header
-    cdef Py_ssize_t header_have
-    cdef uint8_t header_room[HEADER_ROOM]
-    cdef Py_ssize_t quick  # fewer bytes than this are just more of the payload
-    cdef Py_ssize_t missing  # bytes of the frame still to come behind its header
-    cdef Py_ssize_t skip  # bytes at the front of these that are not part of the payload
+    cdef fw_stowed stowed  # what else there is of the unfinished frame
     cdef Py_ssize_t scanned  # no delimiter begins before this byte of the payload
     cdef bytes rejoined  # a chunk with bytes that the stowed frame has given back
 
     def __cinit__(self, *args, **kwargs):
-        self.header = self.header_room
+        self.stowed.header = self.stowed.header_room
 
     @cython.critical_section
     def __init__(self, spec, *, max_size=DEFAULT_MAX_SIZE):
@@ -379,10 +321,10 @@ cdef class Decoder(_Stream):
         try:
             spec, limit = resolve(spec, max_size)
             set_format(&self.format, spec, limit)
-            if <Py_ssize_t>self.format.header_size > HEADER_ROOM:
-                self.header = <uint8_t *>PyMem_Malloc(self.format.header_size)
-                if self.header is NULL:
-                    self.header = self.header_room
+            if <Py_ssize_t>self.format.header_size > FW_HEADER_ROOM:
+                self.stowed.header = <uint8_t *>PyMem_Malloc(self.format.header_size)
+                if self.stowed.header is NULL:
+                    self.stowed.header = self.stowed.header_room
                     raise MemoryError()
             self._spec = spec
             self._max_size = max_size
@@ -391,17 +333,14 @@ cdef class Decoder(_Stream):
             self.gate &= ~BUSY
 
     def __dealloc__(self):
-        if self.header is not self.header_room:
-            PyMem_Free(self.header)
+        if self.stowed.header is not self.stowed.header_room:
+            PyMem_Free(self.stowed.header)
         free_format(&self.format)
 
     cdef void drop(self) noexcept:
         """Forget the unfinished frame."""
-        self.header_have = 0
-        self.missing = 0
-        self.skip = 0
+        self.stowed.header_have = self.stowed.missing = self.stowed.skip = self.stowed.quick = 0
         self.scanned = 0
-        self.quick = 0
         _Stream.drop(self)
 
     @property
@@ -448,9 +387,10 @@ cdef class Decoder(_Stream):
             HeaderError, FrameTooLarge: When every payload before the bad header is out.
             RuntimeError: After `feed_eof`.
         """
-        if FW_ONE_THREAD and PyBytes_CheckExact(chunk) and PyBytes_GET_SIZE(chunk) < self.quick:
-            self.extend(<const uint8_t *>PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk))
-            return nothing()
+        if FW_ONE_THREAD and PyBytes_CheckExact(chunk) and PyBytes_GET_SIZE(chunk) < self.stowed.quick:
+            self.received += PyBytes_GET_SIZE(chunk)
+            fw_extend(&self.stowed, &self.body, <const uint8_t *>PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk))
+            return fw_nothing(&spare)
         return self.feed_any(chunk)
 
     @cython.critical_section
@@ -477,7 +417,7 @@ cdef class Decoder(_Stream):
             wanted = PyNumber_AsSsize_t(hint, NULL)
             self.gate |= TORN
             self.take_back()
-            direct = self.body is not NULL and self.body_have < self.body_size > WINDOW_SIZE and not self.skip
+            direct = self.body.have < self.body.size > FW_WINDOW_SIZE and not self.stowed.skip
             window = self.lend(direct, wanted, PY_SSIZE_T_MAX)
             self.gate &= ~TORN
             return window
@@ -501,14 +441,14 @@ cdef class Decoder(_Stream):
             self.gate |= TORN
             if self.view_direct:
                 self.received += size
-                self.body_have += size
-                self.missing -= size
+                self.body.have += size
+                self.stowed.missing -= size
                 self.take_back()
-                payloads = nothing()
-                if not self.missing:
-                    self.finish(&payload)
+                payloads = fw_nothing(&spare)
+                if not self.stowed.missing:
+                    payload = self.finish()
                     self.frame_offset = self.received
-                    payloads = only(payload)
+                    payloads = fw_only(payload)
                 self.gate &= ~TORN
                 return payloads
             scratch = self.scratch
@@ -537,7 +477,7 @@ cdef class Decoder(_Stream):
             PyObject_GetBuffer(chunk, &view, PyBUF_SIMPLE)
             try:
                 chunk = (<char *>view.buf)[: view.len]
-                self.moved += view.len
+                self.body.moved += view.len
             finally:
                 PyBuffer_Release(&view)
             return self.take_spans(chunk)
@@ -564,7 +504,7 @@ cdef class Decoder(_Stream):
             self.gate |= TORN
             self.take_back()
             self.scratch = None
-            if self.format.kind == FW_DELIMITED and self.body is not NULL:
+            if self.format.kind == FW_DELIMITED and self.body.bytes is not NULL:
                 self.cut_final(payloads)
             self.gate &= ~TORN
             if not self.gate & FAILED:
@@ -584,11 +524,11 @@ cdef class Decoder(_Stream):
 
     def __sizeof__(self):
         """Bytes of memory in use, what is reserved for frames included."""
-        cdef Py_ssize_t size = object.__sizeof__(self) + self.body_capacity
-        if self.header is not self.header_room:
+        cdef Py_ssize_t size = object.__sizeof__(self) + self.body.capacity
+        if self.stowed.header is not self.stowed.header_room:
             size += self.format.header_size
         if self.scratch is not None:
-            size += WINDOW_SIZE
+            size += FW_WINDOW_SIZE
         return size
 
     def __repr__(self):
@@ -616,25 +556,14 @@ cdef class Decoder(_Stream):
         if self.gate:
             self.refuse_entry()
         self.gate = BUSY
-        self.quick = 0
+        self.stowed.quick = 0
         return 0
 
     @cython.final
     cdef inline void leave(self) noexcept:
         self.gate &= ~BUSY
-        # Of a slow stream most chunks are just more of the payload on its way: feed() needs to know no more than this.
-        if self.missing and not self.skip and not self.gate and self.view is None:
-            self.quick = min(self.missing, self.body_capacity - self.body_have + 1)
-
-    @cython.final
-    cdef inline void extend(self, const uint8_t *data, Py_ssize_t size) noexcept:
-        """`size` < `quick` more bytes of the payload on its way."""
-        fw_copy(<uint8_t *>bytes_data(self.body) + self.body_have, data, size)
-        self.body_have += size
-        self.missing -= size
-        self.quick -= size
-        self.received += size
-        self.moved += size
+        if self.gate:
+            self.stowed.quick = 0
 
     @cython.final
     cdef list take(self, const uint8_t *data, Py_ssize_t size):
@@ -642,27 +571,31 @@ cdef class Decoder(_Stream):
         cdef Py_ssize_t pos, scanned = 0
         cdef size_t header = 0
         cdef uint64_t body = 0
-        cdef int status = FW_MORE
-        cdef PyObject *first = NULL
+        cdef int status
+        cdef PyObject *first
         cdef list payloads
         cdef bytes chunk
         self.gate |= TORN
         if self.view is not None:
             self.take_back()
         self.received += size
-        pos = self.resume(data, size, &first)
-        if pos < 0:
-            payloads = nothing()
-        elif first is not NULL and pos == size and self.rejoined is None:
-            payloads = only(first)
-            self.frame_offset = self.received
+        if self.format.kind == FW_DELIMITED:
+            status = self.resume_delimited(data, size, &pos, &first)
         else:
+            status = fw_take(&self.format, &self.stowed, &self.body, data, size, FW_SHORT_REST, &pos, &first)
+        if status > FW_FULL:
+            self.refuse_stowed(status, data, size, &pos)
+        if status == FW_FULL:
             if self.rejoined is not None:
                 chunk, self.rejoined = self.rejoined, None
                 data, size = <const uint8_t *>PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk)
             payloads = self.cut(data, size, &pos, &scanned, &header, &body, &status, first)
             self.frame_offset = self.received - size + pos
             self.settle(status, header, body, data + pos, size - pos, scanned - pos)
+        else:
+            payloads = fw_nothing(&spare) if first is NULL else fw_only(first)
+            if pos >= 0:
+                self.frame_offset = self.received - size + pos
         self.gate &= ~TORN
         if self.gate & FAILED and not payloads:
             self.raise_error()
@@ -675,14 +608,19 @@ cdef class Decoder(_Stream):
         cdef Py_ssize_t size = PyBytes_GET_SIZE(chunk), pos, guess, scanned = 0
         cdef size_t header = 0
         cdef uint64_t body = 0
-        cdef int status = FW_MORE
-        cdef PyObject *first = NULL
+        cdef int status
+        cdef PyObject *first
         cdef Spans spans = new_spans(b"")
         self.gate |= TORN
         if self.view is not None:
             self.take_back()
         self.received += size
-        pos = self.resume(data, size, &first)
+        if self.format.kind == FW_DELIMITED:
+            status = self.resume_delimited(data, size, &pos, &first)
+        else:
+            status = fw_take(&self.format, &self.stowed, &self.body, data, size, 0, &pos, &first)
+        if status > FW_FULL:
+            self.refuse_stowed(status, data, size, &pos)
         if pos >= 0:
             if first is not NULL:
                 spans.carried = <bytes>steal(first)
@@ -702,48 +640,36 @@ cdef class Decoder(_Stream):
         return spans
 
     @cython.final
-    cdef Py_ssize_t resume(self, const uint8_t *data, Py_ssize_t size, PyObject **payload) except -2:
-        """Go on with the stowed frame; return where in the chunk it ends, and its payload (a new reference).
-
-        -1: it does not end there, or is refused. If `rejoined` is set, that is the data to go on with.
-        """
-        cdef Py_ssize_t pos = 0, have = self.header_have, there
-        cdef size_t header
-        cdef uint64_t body
-        cdef int status
-        if self.body is NULL:
-            if not have:
-                return 0
-            there = min(<Py_ssize_t>self.format.header_size, have + size)
-            memcpy(self.header + have, data, there - have)
-            self.moved += there - have
-            status = fw_read(&self.format, self.header, there, &header, &body)
-            if status == FW_MORE:
-                self.header_have = there
-                return -1
-            if status != FW_OK:
-                self.refuse(status, self.header[:have] + data[: min(size, <Py_ssize_t>self.format.header_size + HEAD_SIZE)])
-                return -1
-            self.begin(header, body)
-            pos = <Py_ssize_t>header - have
-        elif self.format.kind == FW_DELIMITED:
-            return self.resume_delimited(data, size, payload)
-        pos += self.fill(data + pos, size - pos)
-        if self.missing or self.gate & FAILED:
-            return -1
-        self.finish(payload)
-        return pos
+    cdef int refuse_stowed(self, int status, const uint8_t *data, Py_ssize_t size, Py_ssize_t *pos) except -1:
+        """Refuse what fw_take() has refused; the chunk goes with it."""
+        cdef bytes head
+        if status == FW_BAD:
+            head = self.stowed.header[: self.stowed.header_have]
+            self.refuse(status, head + data[: min(size, <Py_ssize_t>self.format.header_size + HEAD_SIZE)])
+        else:
+            head = self.head(self.stowed.header_have)
+            self.refuse(status, head + data[pos[0] - 1 : pos[0]], self.body.size)
+        pos[0] = -1
+        return 0
 
     @cython.final
-    cdef Py_ssize_t resume_delimited(self, const uint8_t *data, Py_ssize_t size, PyObject **payload) except -2:
-        """`resume` for delimiters: one may begin in what is stowed and end in the chunk, so the seam is searched first,
-        then the chunk by itself. What was searched before is not searched again."""
+    cdef int resume_delimited(
+        self, const uint8_t *data, Py_ssize_t size, Py_ssize_t *pos, PyObject **payload
+    ) except -1:
+        """What fw_take() does, for delimiters: one may begin in what is stowed and end in the chunk, so the seam is
+        searched first, then the chunk by itself. What was searched before is not searched again. If `rejoined` is set,
+        that is the data to go on with."""
         cdef uint8_t seam[SEAM_ROOM]
-        cdef Py_ssize_t tail = self.body_have - self.scanned
+        cdef Py_ssize_t tail = self.body.have - self.scanned
         cdef Py_ssize_t more = min(size, self.format.longest - 1)
         cdef Py_ssize_t begins, found, stop, payload_size
         cdef bytes rejoined = None
-        memcpy(seam, bytes_data(self.body) + self.scanned, tail)
+        payload[0] = NULL
+        pos[0] = 0
+        if self.body.bytes is NULL:
+            return FW_FULL
+        pos[0] = -1
+        memcpy(seam, bytes_data(self.body.bytes) + self.scanned, tail)
         memcpy(seam + tail, data, more)
         begins = fw_find(&self.format, seam, 0, tail + more, 0, &found)
         if begins >= tail:
@@ -751,26 +677,27 @@ cdef class Decoder(_Stream):
         payload_size = self.scanned + begins
         if <uint64_t>payload_size > self.format.limit:
             self.refuse(FW_NO_DELIMITER, self.head(0) + data[: min(size, HEAD_SIZE)])
-            return -1
+            return FW_MORE
         if not found:
-            self.append(data, size)
+            fw_append(&self.body, data, size)
             self.scanned = payload_size
-            return -1
+            return FW_MORE
         stop = begins + found - tail
         if self.format.keep:
             payload_size += found
-        if payload_size > self.body_have:
-            self.append(data, payload_size - self.body_have)
-        self.body_have = payload_size
+        if payload_size > self.body.have:
+            fw_append(&self.body, data, payload_size - self.body.have)
+        self.body.have = payload_size
         if stop < 0:
             # A long delimiter might have begun there, but it was a short one: behind that the tail has bytes to give
             # back.
             rejoined = seam[tail + stop : tail] + data[:size]
-            self.moved += size - stop
+            self.body.moved += size - stop
             stop = 0
-        self.finish(payload)
+        payload[0] = self.finish()
         self.rejoined = rejoined
-        return stop
+        pos[0] = stop
+        return FW_FULL
 
     @cython.final
     cdef list cut(
@@ -810,20 +737,17 @@ cdef class Decoder(_Stream):
                 break
         if count < room:
             Py_SET_SIZE(payloads, count)
-        self.moved += pos[0] - begin
+        self.body.moved += pos[0] - begin
         return steal(payloads)
 
     @cython.final
     cdef int cut_final(self, list payloads) except -1:
         """The payloads in what is stowed, now that no delimiter can go on."""
         cdef int64_t start, length
-        cdef Py_ssize_t pos = 0, scanned = self.scanned, size = self.body_have
+        cdef Py_ssize_t pos = 0, scanned = self.scanned, size = self.body.have
         cdef int64_t base = self.frame_offset
         cdef int status
-        cdef PyObject *body = NULL
-        cdef bytes stowed
-        self.finish(&body)
-        stowed = <bytes>steal(body)
+        cdef bytes stowed = <bytes>steal(self.finish())
         while fw_walk_delimited(
             &self.format, <const uint8_t *>PyBytes_AS_STRING(stowed), size, 1, &pos, &scanned, &start, &length, 1, &status
         ):
@@ -839,78 +763,40 @@ cdef class Decoder(_Stream):
         """What is left of a chunk begins a frame that it does not finish: keep it; or one that is not allowed."""
         if not size:
             return 0
-        if status == FW_REST:
-            fw_copy(self.header, data, header)
-            self.begin(header, body)
-            self.fill(data + header, size - <Py_ssize_t>header)
-        elif status == FW_BAD:
+        if status == FW_BAD:
             self.refuse(status, data[: min(size, <Py_ssize_t>self.format.header_size + HEAD_SIZE)])
         elif status == FW_BAD_TRAILER:
             self.refuse(status, data[: min(HEAD_SIZE, <Py_ssize_t>(header + body) + 1)], body)
         elif status == FW_NO_DELIMITER:
             self.refuse(status, data[: min(size, HEAD_SIZE)])
         elif self.format.kind == FW_DELIMITED:
-            self.body_size = -1
-            self.new_body()
-            self.append(data, size)
+            fw_start_body(&self.body, -1, size)
+            fw_append(&self.body, data, size)
             self.scanned = scanned
         else:
-            fw_copy(self.header, data, size)
-            self.header_have = size
-            self.moved += size
+            fw_stow(&self.format, &self.stowed, &self.body, status, header, body, data, size)
         return 0
 
     @cython.final
-    cdef int begin(self, Py_ssize_t header, uint64_t body) except -1:
-        """The header is whole: what follows belongs to the payload."""
-        cdef Py_ssize_t strip = header if self.format.strip < 0 else self.format.strip
-        cdef Py_ssize_t size = header + <Py_ssize_t>body - strip
-        cdef Py_ssize_t kept = max(header - strip, 0)
-        self.header_have = header
-        self.body_size = size
-        self.new_body()
-        self.missing = <Py_ssize_t>body + self.format.trailer
-        self.skip = max(strip - header, 0)
-        if kept:
-            self.append(self.header + strip, kept)
-        return 0
-
-    @cython.final
-    cdef Py_ssize_t fill(self, const uint8_t *data, Py_ssize_t size) except -1:
-        """Move the bytes of the stowed frame out of `data`; return how many there were."""
-        cdef Py_ssize_t stop = min(size, self.missing)
-        cdef Py_ssize_t pos = min(self.skip, stop)
-        cdef Py_ssize_t wanted = min(stop - pos, self.body_size - self.body_have)
-        self.missing -= stop
-        self.skip -= pos
-        if wanted:
-            self.append(data + pos, wanted)
-        if pos + wanted < stop and data[pos + wanted] != c",":
-            self.refuse(FW_BAD_TRAILER, self.head(self.header_have) + data[pos + wanted : stop], self.body_size)
-        return stop
-
-    @cython.final
-    cdef int finish(self, PyObject **payload) except -1:
+    cdef PyObject *finish(self) except NULL:
         """The stowed frame is whole: hand out its payload, as a new reference."""
-        self.settle_body()
-        payload[0] = self.body
-        self.body = NULL
+        cdef PyObject *payload = fw_end_body(&self.body)
         self.drop()
-        return 0
+        return payload
 
     @cython.final
     cdef Py_ssize_t missing_size(self) noexcept:
         """Bytes still to come in the part of the frame that is being received; 0 where nothing tells."""
-        if self.body is NULL:
-            return fw_header_missing(&self.format, self.header_have)
-        return self.missing
+        if self.body.bytes is NULL:
+            return fw_header_missing(&self.format, self.stowed.header_have)
+        return self.stowed.missing
 
     @cython.final
     cdef bytes head(self, Py_ssize_t header):
         """The first bytes of the stowed frame: `header` bytes of its header, and of its payload if that is known."""
-        cdef bytes head = self.header[:header]
-        if self.body is not NULL and self.format.strip < 0:
-            head += bytes_data(self.body)[: min(self.body_have, HEAD_SIZE)]
+        cdef bytes head = self.stowed.header[:header]
+        if self.body.bytes is not NULL and self.format.strip < 0:
+            head += bytes_data(self.body.bytes)[: min(self.body.have, HEAD_SIZE)]
         return head[:HEAD_SIZE]
 
     @cython.final
@@ -931,11 +817,11 @@ cdef class Decoder(_Stream):
     @cython.final
     cdef object incomplete(self):
         return IncompleteFrame(
-            "header" if self.body is NULL else "payload",
+            "header" if self.body.bytes is NULL else "payload",
             <object>(self.received - self.frame_offset),
             self.missing_size() or None,
             <object>self.frame_offset,
-            self.head(self.header_have),
+            self.head(self.stowed.header_have),
         )
 
 
@@ -1185,6 +1071,11 @@ cdef class Encoder:
             FrameTooLarge: If the payload is over the limit, or over what the length field can hold.
             ValueError: If the format cannot carry this payload (a delimiter in it, a size other than the fixed one).
         """
+        cdef bytes frame
+        if self._spec is not None and PyBytes_CheckExact(payload):
+            frame = fw_new_frame(&self.format, <const uint8_t *>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
+            if frame is not None:
+                return frame
         self.check()
         return self.encode_one(payload)
 
@@ -1277,24 +1168,16 @@ cdef class Encoder:
     @cython.final
     cdef bytes encode_one(self, payload):
         cdef Py_buffer view
-        cdef Py_ssize_t header
+        cdef bytes frame
         if PyBytes_CheckExact(payload):
-            header = fw_header_before(
-                &self.format, <const uint8_t *>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload)
-            )
-            if header >= 0:
-                return fw_new_frame(
-                    &self.format, <const uint8_t *>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), header
-                )
+            frame = fw_new_frame(&self.format, <const uint8_t *>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
         else:
             PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
             try:
-                header = fw_header_before(&self.format, start_of(&view), view.len)
-                if header >= 0:
-                    return fw_new_frame(&self.format, start_of(&view), view.len, header)
+                frame = fw_new_frame(&self.format, start_of(&view), view.len)
             finally:
                 PyBuffer_Release(&view)
-        return self.reference.encode(payload)
+        return self.reference.encode(payload) if frame is None else frame
 
     @cython.final
     cdef inline int check(self) except -1:
@@ -1331,29 +1214,7 @@ cdef inline object steal(PyObject *owned):
     return result
 
 
-cdef list spare = []
-
-
-cdef inline list nothing():
-    """An empty list. The one given out last is given out again if nobody has kept it (``zip`` does the same with its
-    tuples): to make and free a list would be half of the cost of a short call."""
-    global spare
-    cdef list given
-    if FW_ONE_THREAD and Py_REFCNT(<PyObject *>spare) == 1 and not len(spare):
-        return spare
-    given = []
-    if FW_ONE_THREAD:
-        spare = given
-    return given
-
-
-cdef list only(PyObject *payload):
-    cdef PyObject *payloads = PyList_New(1)
-    if payloads is NULL:
-        Py_DECREF(payload)
-        raise MemoryError()
-    PyList_SET_ITEM(payloads, 0, payload)
-    return <list>steal(payloads)
+cdef PyObject *spare = PyList_New(0)  # for fw_nothing()
 
 
 cdef Spans new_spans(bytes owner):
@@ -1364,23 +1225,13 @@ cdef Spans new_spans(bytes owner):
 
 cdef _Window new_scratch():
     cdef _Window window = _Window()
-    window.owner = steal(PyBytes_FromStringAndSize(NULL, WINDOW_SIZE))
+    window.owner = steal(PyBytes_FromStringAndSize(NULL, FW_WINDOW_SIZE))
     return window
 
 
 cdef inline Py_ssize_t room_for(Py_ssize_t rest, Py_ssize_t done, Py_ssize_t count) noexcept:
     """How many frames the rest of a chunk holds if they are like those found so far; never more memory than bytes."""
     return min(rest // max(done // count, 1), rest // <Py_ssize_t>sizeof(int64_t)) + BATCH
-
-
-cdef Py_ssize_t room_for_payload(Py_ssize_t size, Py_ssize_t needed) noexcept:
-    """What to reserve for a payload of `size` bytes (-1: not known) of which `needed` have come: at most 64 KiB, or less
-    than twice as much. The steps are halves of the size, so that growing moves each byte at most once in all."""
-    if size < 0:
-        return SHORT_BODY if needed <= SHORT_BODY else WINDOW_SIZE if needed <= WINDOW_SIZE else 2 * needed
-    while size > WINDOW_SIZE and (size + 1) // 2 >= needed:
-        size = (size + 1) // 2
-    return size
 
 
 cdef int set_format(fw_format *wire, spec, limit) except -1:

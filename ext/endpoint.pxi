@@ -181,7 +181,7 @@ cdef class Endpoint:
         if type(self.decoder) is not Decoder:
             return self.receive_any()
         decoder = <Decoder>self.decoder
-        if decoder.body is not NULL and decoder.missing_size() >= DIRECT_SIZE:
+        if decoder.body.bytes is not NULL and decoder.missing_size() >= DIRECT_SIZE:
             return self.receive_direct()
         memory = turn.lend()
         try:
@@ -193,8 +193,9 @@ cdef class Endpoint:
                     return []
                 raise os_error()
             self.received_size += n
-            if FW_ONE_THREAD and n < decoder.quick:
-                decoder.extend(memory, n)
+            if FW_ONE_THREAD and n < decoder.stowed.quick:
+                fw_extend(&decoder.stowed, &decoder.body, memory, n)
+                decoder.received += n
                 return []
             with cython.critical_section(decoder):
                 decoder.enter()

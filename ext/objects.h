@@ -10,6 +10,12 @@
 #include "websocket.h"
 #include "wire.h"
 
+#ifdef Py_GIL_DISABLED
+#define FW_ONE_THREAD 0
+#else
+#define FW_ONE_THREAD 1   /* at a time: a reference count is a proof */
+#endif
+
 FW_FASTEST_BEGIN
 
 /* bytes with these bytes, a new reference; NULL without memory (and then an exception is set). */
@@ -21,6 +27,36 @@ FW_INLINE PyObject *fw_new_bytes(const uint8_t *data, Py_ssize_t size)
     if (made != NULL)
         fw_copy((uint8_t *)PyBytes_AS_STRING(made), data, (size_t)size);
     return made;
+}
+
+/* An empty list, a new reference. The one given out last (`spare`) is given out again if nobody has kept it (zip() does
+ * the same with its tuples): to make and free a list would be half of the cost of a short call. */
+static PyObject *fw_nothing(PyObject **spare)
+{
+    PyObject *given = *spare;
+    if (FW_ONE_THREAD && given != NULL && Py_REFCNT(given) == 1 && !PyList_GET_SIZE(given)) {
+        Py_INCREF(given);
+        return given;
+    }
+    given = PyList_New(0);
+    if (FW_ONE_THREAD && given != NULL) {
+        PyObject *before = *spare;
+        Py_INCREF(given);
+        *spare = given;
+        Py_XDECREF(before);
+    }
+    return given;
+}
+
+/* A list of one payload, whose reference it steals. */
+static PyObject *fw_only(PyObject *payload)
+{
+    PyObject *payloads = PyList_New(1);
+    if (payloads == NULL)
+        Py_DECREF(payload);
+    else
+        PyList_SET_ITEM(payloads, 0, payload);
+    return payloads;
 }
 
 /* Put the payloads that lie at `count` places into a list that was made for `room` and holds `have`: behind those, and
@@ -58,14 +94,20 @@ FW_INLINE int fw_put(PyObject *list, PyObject *owned)
     return failed;
 }
 
-/* The frame of one payload, a new reference; NULL without memory. */
-static PyObject *fw_new_frame(const fw_format *f, const uint8_t *payload, Py_ssize_t size, Py_ssize_t header)
+/* The frame of one payload, a new reference; None if the payload is not plainly in order, which is for the reference to
+ * look at; NULL without memory. */
+static PyObject *fw_new_frame(const fw_format *f, const uint8_t *payload, Py_ssize_t size)
 {
+    const Py_ssize_t header = fw_header_before(f, payload, size);
+    if (header < 0) {
+        Py_INCREF(Py_None);
+        return Py_None;
+    }
     PyObject *frame = PyBytes_FromStringAndSize(NULL, header + size + f->writes.size);
     if (frame != NULL && header + size + f->writes.size) {   /* else it is the empty bytes that all share */
         uint8_t *to = (uint8_t *)PyBytes_AS_STRING(frame);
-        fw_memcpy(to + header, payload, (size_t)size);
         fw_write_around(f, to, header, size);
+        fw_copy(to + header, payload, (size_t)size);
     }
     return frame;
 }

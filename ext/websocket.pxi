@@ -316,7 +316,7 @@ cdef class MessageDecoder(_Stream):
 
     def __sizeof__(self):
         """Bytes of memory in use, what is reserved for messages included."""
-        return object.__sizeof__(self) + self.body_capacity + (0 if self.scratch is None else WINDOW_SIZE)
+        return object.__sizeof__(self) + self.body.capacity + (0 if self.scratch is None else FW_WINDOW_SIZE)
 
     def __repr__(self):
         return f"MessageDecoder({self._role!r}, max_size={self._max_size})"
@@ -342,7 +342,7 @@ cdef class MessageDecoder(_Stream):
         else:
             messages = self.walk(data, size)
         if messages is None:
-            messages = nothing()
+            messages = fw_nothing(&spare)
         self.gate &= ~TORN
         if self.gate & FAILED and not messages:
             self.raise_error()
@@ -392,7 +392,7 @@ cdef class MessageDecoder(_Stream):
             messages = <list>steal(put)
         if messages is not None:
             self.guess = len(messages)
-        self.moved += end - pos[0]
+        self.body.moved += end - pos[0]
         pos[0] = end
         return messages
 
@@ -400,6 +400,7 @@ cdef class MessageDecoder(_Stream):
     cdef int begin(self, Py_ssize_t header) except -1:
         """A header is whole: what follows is payload."""
         cdef int opcode = self.frame.first & FW_OPCODE
+        cdef bint known
         self.header_size = header
         self.have = 0
         if opcode & FW_CONTROL:
@@ -407,10 +408,8 @@ cdef class MessageDecoder(_Stream):
         if not self.rules.opened:
             self.rules.compressed = self.frame.first & FW_RSV1
             if not self.parts:
-                self.body_size = -1
-                if self.frame.first & FW_FIN and not self.rules.compressed:
-                    self.body_size = <Py_ssize_t>self.frame.size
-                self.new_body()
+                known = self.frame.first & FW_FIN and not self.rules.compressed
+                fw_start_body(&self.body, <Py_ssize_t>self.frame.size if known else -1, 0)
             elif opcode == FW_TEXT:
                 self.text_decoder = py._Text()
             self.rules.opened = opcode
@@ -428,11 +427,11 @@ cdef class MessageDecoder(_Stream):
         elif self.parts or self.rules.compressed:
             messages = self.take_data(unmasked(data, size, key), final, messages)
         else:
-            if size > self.body_capacity - self.body_have:
-                self.reserve(self.body_have + size)
-            fw_mask(<uint8_t *>bytes_data(self.body) + self.body_have, data, size, key)
-            self.body_have += size
-            self.moved += size
+            if size > self.body.capacity - self.body.have:
+                fw_reserve(&self.body, self.body.have + size)
+            fw_mask(<uint8_t *>bytes_data(self.body.bytes) + self.body.have, data, size, key)
+            self.body.have += size
+            self.body.moved += size
             self.check_text(size, final)
         if self.gate & FAILED:
             return messages
@@ -447,9 +446,9 @@ cdef class MessageDecoder(_Stream):
         cdef bint last
         self.gate |= TORN
         self.received += size
-        self.body_have += size
+        self.body.have += size
         self.take_back()
-        data = <uint8_t *>bytes_data(self.body) + self.body_have - size
+        data = <uint8_t *>bytes_data(self.body.bytes) + self.body.have - size
         fw_mask(data, data, size, fw_turn(self.frame.key, self.have))
         self.have += size
         last = <uint64_t>self.have == self.frame.size
@@ -458,7 +457,7 @@ cdef class MessageDecoder(_Stream):
             messages = self.finish_frame(messages)
             self.frame_offset = self.received
         if messages is None:
-            messages = nothing()
+            messages = fw_nothing(&spare)
         self.gate &= ~TORN
         if self.gate & FAILED and not messages:
             self.raise_error()
@@ -470,20 +469,20 @@ cdef class MessageDecoder(_Stream):
         will tell."""
         self.size += size
         if self.rules.opened == FW_TEXT and not final:
-            if not fw_utf8_check(&self.text, <uint8_t *>bytes_data(self.body) + self.body_have - size, size):
+            if not fw_utf8_check(&self.text, <uint8_t *>bytes_data(self.body.bytes) + self.body.have - size, size):
                 self.refuse(py.not_utf8(<object>self.text.start))
         return 0
 
     @cython.final
     cdef list take_data(self, bytes data, bint final, list messages):
         """Bytes of a message that is compressed, or handed out in parts; unmasked."""
-        self.moved += len(data)
+        self.body.moved += len(data)
         if self.rules.compressed:
             data = self.decompressed(data, final)
             if data is None:
                 return messages
         if not self.parts:
-            self.append(<const uint8_t *>PyBytes_AS_STRING(data), len(data))
+            fw_append(&self.body, <const uint8_t *>PyBytes_AS_STRING(data), len(data))
             self.check_text(len(data), final)
             return messages
         self.size += len(data)
@@ -541,19 +540,17 @@ cdef class MessageDecoder(_Stream):
         cdef PyObject *body
         cdef const uint8_t *data
         if self.rules.opened == FW_TEXT:
-            data = <const uint8_t *>bytes_data(self.body)
-            body = new_text(<const char *>data, self.body_have, NULL)
+            data = <const uint8_t *>bytes_data(self.body.bytes)
+            body = new_text(<const char *>data, self.body.have, NULL)
             if body is NULL:
                 PyErr_Clear()
-                if fw_utf8_check(&self.text, data + self.text.size, self.body_have - self.text.size):
+                if fw_utf8_check(&self.text, data + self.text.size, self.body.have - self.text.size):
                     if not self.text.left:
                         raise MemoryError()
                 self.refuse(py.not_utf8(<object>self.text.start))
                 return None
             return steal(body)
-        self.settle_body()
-        body, self.body = self.body, NULL
-        return steal(body)
+        return steal(fw_end_body(&self.body))
 
     @cython.final
     cdef inline bint direct(self) noexcept:
@@ -563,7 +560,7 @@ cdef class MessageDecoder(_Stream):
             and not self.frame.first & FW_CONTROL
             and not self.rules.compressed
             and not self.parts
-            and self.frame.size > <uint64_t>WINDOW_SIZE
+            and self.frame.size > <uint64_t>FW_WINDOW_SIZE
         )
 
     @cython.final
