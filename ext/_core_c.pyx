@@ -64,6 +64,7 @@ cdef extern from "Python.h":
     void Py_DECREF(PyObject *)
     void Py_XDECREF(PyObject *)
     PyObject *PyList_GET_ITEM(list, Py_ssize_t)
+    int PyList_SetSlice(list, Py_ssize_t, Py_ssize_t, PyObject *) except -1
     Py_ssize_t bytes_size "PyBytes_GET_SIZE"(PyObject *)
     Py_ssize_t PyNumber_AsSsize_t(object, void *) except? -1
     object PySeqIter_New(object)

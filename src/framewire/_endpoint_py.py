@@ -71,7 +71,7 @@ else:  # Windows
 
 
 class Turn:
-    """What a turn of the loop leaves to be done at its end."""
+    """What a turn of the loop leaves to be done at its end, in two lists that stay the same objects."""
 
     __slots__ = ("dirty", "over", "window")
 
@@ -81,11 +81,13 @@ class Turn:
         self.window = memoryview(bytearray(READ_SIZE))  # to receive into: of one loop, which is one thread
 
     def take_dirty(self) -> list[Any]:
-        dirty, self.dirty = self.dirty, []
+        dirty = self.dirty.copy()
+        self.dirty.clear()
         return dirty
 
     def take_over(self) -> list[Any]:
-        over, self.over = self.over, []
+        over = self.over.copy()
+        self.over.clear()
         return over
 
 

@@ -262,7 +262,10 @@ class Channel(Endpoint):
 
     def ready(self, events: int) -> None:
         """The socket is ready."""
-        if events != EVENT_READ and events & self._interest & EVENT_WRITE:
+        if events == EVENT_READ == self._interest and self._state is OPEN:  # as it mostly is
+            self._read()
+            return
+        if events & self._interest & EVENT_WRITE:
             self.flush()
             self.flushed()
         if events & self._interest & EVENT_READ:
@@ -360,13 +363,14 @@ class Channel(Endpoint):
             self._disconnect(error)
             return
         if payloads:
-            self.loop.source = self
+            loop = self.loop
+            loop.source = self
             try:
                 self.handler.frames_received(self, payloads)
             except Exception as error:
                 self._handler_failed("frames_received", error)
-            self.loop.source = None
-            if self._turn.over:
+            loop.source = None
+            if loop.over:
                 for channel in self._turn.take_over():
                     channel.hold_back(self)
         if self.settings.frame_timeout is not None:

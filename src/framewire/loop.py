@@ -62,7 +62,7 @@ LONGEST_WAIT = 24 * 3600.0
 SELECT_LIMIT = 500
 """Most channels unless more are asked for, where ``select()`` watches them: it can do with 512 sockets on Windows."""
 
-FLUSH_ROUNDS = 4
+FLUSH_ROUNDS = range(4)
 """How often a turn sends what sending has called forth, before it looks for events again."""
 
 HIGH_MARK, LOW_MARK = 256 * 1024, 64 * 1024
@@ -230,6 +230,9 @@ class Loop:
         self._busy_poll = busy_poll
         self._brisk = False  # the last wait was a short one
         self.turn = Turn()
+        # The lists themselves: they are looked at several times in a turn, and a field of a compiled object is slow.
+        self._dirty: list[Any] = self.turn.dirty
+        self.over: list[Any] = self.turn.over
         self.turn_count = 0
         """How many turns the loop has made."""
         self.source: Channel | None = None
@@ -518,8 +521,7 @@ class Loop:
 
     def _make_turn(self) -> None:
         self.turn_count += 1
-        turn = self.turn
-        due = self._soon or self._timers or self._stopping or turn.dirty or turn.over or self._groups
+        due = self._soon or self._timers or self._stopping or self._dirty or self.over or self._groups
         timeout = self._timeout() if due else None
         ready = self._poll(timeout) if self._busy_poll else self._selector.select(timeout)
         self._now = monotonic()
@@ -529,14 +531,14 @@ class Loop:
             self._run_timers()
         if self._soon:
             self._run_soon()
-        for _ in range(FLUSH_ROUNDS):
-            if not (turn.dirty or turn.over or self._groups):
+        for _ in FLUSH_ROUNDS:
+            if not (self._dirty or self.over or self._groups):
                 break
             self._flush()
 
     def _timeout(self) -> float | None:
         """Seconds until something has to be done that nobody tells of; None if there is nothing."""
-        if self._soon or self._stopping or self.turn.dirty or self.turn.over or self._groups:
+        if self._soon or self._stopping or self._dirty or self.over or self._groups:
             return 0
         while self._timers and not self._timers[0].pending:
             heapq.heappop(self._timers)
@@ -576,7 +578,7 @@ class Loop:
             raise
         for channel in left:
             channel.flushed()
-        if self.turn.over:
+        if self.over:
             for channel in self.turn.take_over():  # nobody's frames are the cause
                 channel.hold_back(None)
 

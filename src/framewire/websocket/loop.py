@@ -484,7 +484,7 @@ class WebSocketChannel(Channel):
         super()._read()
         if self.websocket.queued_size:
             self._say()
-        if self._turn.over:  # pongs can be too much for a peer, as answers can
+        if self.loop.over:  # pongs can be too much for a peer, as answers can
             for channel in self._turn.take_over():
                 channel.hold_back(self)
 
