@@ -2,8 +2,8 @@
 
 How it works, and the rules, stand at the top of that file. What is particular here:
 
-- ``wire.h`` finds the frames (places in the chunk), ``objects.h`` makes Python objects of them, a batch at a time;
-  this file keeps what lies between two chunks.
+- ``wire.h`` finds the frames (places in the chunk), ``objects.h`` makes Python objects of them, a batch at a time, and
+  ``stowed.h`` keeps the unfinished frame between two chunks; this file is the gate, the windows and the errors.
 - When something is wrong, the reference (``_wire.py``) is asked what: errors are the same, field by field.
 - A payload on its way is a ``bytes`` of which nobody else has a reference: it is filled, grown by
   ``_PyBytes_Resize``, and handed out as it is. A window over it keeps it alive through `_Window`, which counts the
@@ -59,7 +59,6 @@ cdef extern from "Python.h":
     PyObject *PyList_New(Py_ssize_t)
     void PyList_SET_ITEM(PyObject *, Py_ssize_t, PyObject *)
     void Py_SET_SIZE(PyObject *, Py_ssize_t)
-    Py_ssize_t Py_REFCNT(PyObject *)
     void Py_INCREF(PyObject *)
     void Py_DECREF(PyObject *)
     void Py_XDECREF(PyObject *)
@@ -388,10 +387,20 @@ cdef class Decoder(_Stream):
             HeaderError, FrameTooLarge: When every payload before the bad header is out.
             RuntimeError: After `feed_eof`.
         """
-        if FW_ONE_THREAD and PyBytes_CheckExact(chunk) and PyBytes_GET_SIZE(chunk) < self.stowed.quick:
+        cdef list payloads
+        if (
+            FW_ONE_THREAD and not self.gate and PyBytes_CheckExact(chunk)
+            and PyBytes_GET_SIZE(chunk) < self.stowed.quick
+        ):
+            # The list first: if there is no memory for it, nothing was taken. And to make it can run code.
+            self.gate = BUSY
+            try:
+                payloads = fw_nothing(&spare)
+            finally:
+                self.gate = 0
             self.received += PyBytes_GET_SIZE(chunk)
             fw_extend(&self.stowed, &self.body, <const uint8_t *>PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk))
-            return fw_nothing(&spare)
+            return payloads
         return self.feed_any(chunk)
 
     @cython.critical_section
@@ -509,9 +518,9 @@ cdef class Decoder(_Stream):
                 self.cut_final(payloads)
             self.gate &= ~TORN
             if not self.gate & FAILED:
-                self.gate |= ENDED
                 if self.received != self.frame_offset:
                     self.fail(self.incomplete())
+                self.gate |= ENDED  # now that it is sure to be told, for which there has to be memory
             if not payloads:
                 self.raise_error()
             return payloads
@@ -563,8 +572,6 @@ cdef class Decoder(_Stream):
     @cython.final
     cdef inline void leave(self) noexcept:
         self.gate &= ~BUSY
-        if self.gate:
-            self.stowed.quick = 0
 
     @cython.final
     cdef list take(self, const uint8_t *data, Py_ssize_t size):
@@ -594,9 +601,9 @@ cdef class Decoder(_Stream):
             self.frame_offset = self.received - size + pos
             self.settle(status, header, body, data + pos, size - pos, scanned - pos)
         else:
-            payloads = fw_nothing(&spare) if first is NULL else fw_only(first)
             if pos >= 0:
                 self.frame_offset = self.received - size + pos
+            payloads = fw_nothing(&spare) if first is NULL else fw_only(first)
         self.gate &= ~TORN
         if self.gate & FAILED and not payloads:
             self.raise_error()
@@ -1215,7 +1222,7 @@ cdef inline object steal(PyObject *owned):
     return result
 
 
-cdef PyObject *spare = PyList_New(0)  # for fw_nothing()
+cdef PyObject *spare = NULL  # for fw_nothing()
 
 
 cdef Spans new_spans(bytes owner):

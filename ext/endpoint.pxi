@@ -199,7 +199,7 @@ cdef class Endpoint:
                     return []
                 raise os_error()
             self.received_size += n
-            if FW_ONE_THREAD and n < decoder.stowed.quick:
+            if FW_ONE_THREAD and not decoder.gate and n < decoder.stowed.quick:
                 fw_extend(&decoder.stowed, &decoder.body, memory, n)
                 decoder.received += n
                 return []

@@ -1,7 +1,8 @@
 /* Python objects made a frame at a time: the loops of the compiled core that touch every payload.
  *
- * They stand in C, and not beside their callers in Cython, because the rest is compiled to be small (see setup.py) and
- * these are not. No Python code runs in here: exact bytes and lists only, whose lock the caller holds.
+ * They stand in C, and not beside their callers in Cython, because the rest is compiled to be small (FW_SMALL in wire.h)
+ * and these are not. They look at exact bytes and lists only, whose lock the caller holds. Whatever makes a list can run
+ * Python code, in a garbage collection or when the spare list goes: the caller's gate is shut, its state is whole.
  */
 #ifndef FRAMEWIRE_OBJECTS_H
 #define FRAMEWIRE_OBJECTS_H

@@ -5,7 +5,8 @@
  * more than one payload, so what they need is done without looking at anything else (fw_extend, fw_take).
  *
  * Rules:
- * - Nobody else has a reference to the `bytes` of a body: it may be written to, and resized.
+ * - Nobody else has a reference to the `bytes` of a body but a window that is lent: it may be written to, and resized.
+ *   As long as nothing is reserved it is the empty one, which all share.
  * - Nothing is reserved for bytes that have not begun to come, and never more than 64 KiB or twice what has.
  * - -1 says that there is no memory, with an exception set. The decoder is of no use then.
  * - Delimiters are not for here: where a frame of theirs ends is not known before its end has come.
@@ -19,7 +20,7 @@
 #define FW_WINDOW_SIZE ((Py_ssize_t)64 * 1024)
 #define FW_SHORT_BODY ((Py_ssize_t)256)
 #define FW_HEADER_ROOM 24   /* enough for every header but that of a LengthField with a large offset */
-#define FW_SHORT_REST 64    /* bytes behind a payload that are not worth a search for more payloads */
+#define FW_SHORT_REST 64    /* bytes, behind a payload or from the beginning, that are not worth a search for more */
 
 /* The payload on its way. */
 typedef struct {
@@ -36,7 +37,7 @@ typedef struct {
     Py_ssize_t header_have;
     Py_ssize_t missing;    /* bytes of the frame still to come behind its header */
     Py_ssize_t skip;       /* bytes at the front of these that are not part of the payload */
-    Py_ssize_t quick;      /* fewer bytes than this are just more of the payload */
+    Py_ssize_t quick;      /* fewer bytes than this are just more of the payload, if the gate is open */
     uint8_t header_room[FW_HEADER_ROOM];
 } fw_stowed;
 

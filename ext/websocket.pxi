@@ -293,9 +293,9 @@ cdef class MessageDecoder(_Stream):
             self.take_back()
             self.scratch = None
             self.gate &= ~TORN
-            self.gate |= ENDED
             if self.header_have or self.header_size or self.rules.opened:
                 self.fail(self.incomplete())
+            self.gate |= ENDED
             self.raise_error()
             return []
         finally:

@@ -95,7 +95,8 @@ typedef struct {
 
 FW_FAST_BEGIN
 
-/* memcpy, and for a size that is not known always the C library's: there -Os would write `rep movsb`, slow to begin. */
+/* memcpy, and for a size that is not known always the C library's: in the small parts GCC would write `rep movsb` for it,
+ * which is slow to begin. */
 #if defined(__GNUC__)
 static __attribute__((noinline)) void fw_memcpy_call(void *to, const void *from, size_t size) { memcpy(to, from, size); }
 #define fw_memcpy(to, from, size) \

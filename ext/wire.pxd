@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 cdef extern from "wire.h" nogil:
-    enum: FW_OK, FW_MORE, FW_REST, FW_FULL, FW_BAD, FW_BAD_TRAILER, FW_NO_DELIMITER
+    enum: FW_MORE, FW_FULL, FW_BAD, FW_BAD_TRAILER, FW_NO_DELIMITER
     enum: FW_ASCII, FW_LENGTH_FIELD, FW_VARINT, FW_NETSTRING, FW_FIXED_SIZE, FW_MULTIPROCESSING, FW_DELIMITED
 
     ctypedef struct fw_delimiter:
@@ -21,7 +21,6 @@ cdef extern from "wire.h" nogil:
         Py_ssize_t delimiter_count, longest
         uint8_t *begins
 
-    int fw_read(const fw_format *, const uint8_t *, size_t there, size_t *header, uint64_t *body)
     Py_ssize_t fw_header_missing(const fw_format *, Py_ssize_t there)
     Py_ssize_t fw_find(const fw_format *, const uint8_t *, Py_ssize_t start, Py_ssize_t end, int final, Py_ssize_t *size)
     Py_ssize_t fw_walk_delimited(

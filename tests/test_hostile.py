@@ -519,7 +519,7 @@ def test_a_buffer_whose_code_calls_back_is_refused(core: ModuleType, method: str
         def __buffer__(self, flags: int) -> memoryview:
             if when == "__buffer__":
                 refusing(decoder, refused)()
-            return memoryview(b"e\3two\3si")
+            return memoryview(b"e\3two\x09si")
 
         def __release_buffer__(self, view: memoryview) -> None:
             if when == "__release_buffer__":
@@ -528,7 +528,31 @@ def test_a_buffer_whose_code_calls_back_is_refused(core: ModuleType, method: str
     decoder.feed(b"\3on")
     assert [bytes(payload) for payload in getattr(decoder, method)(Chunk())] == [b"one", b"two"]
     assert len(refused) == 6
-    assert decoder.feed(b"x") == [b"six"]
+    assert decoder.feed(b"xteenth") == [b"sixteenth"]
+
+
+def test_code_that_runs_while_a_list_is_made_is_refused(core: ModuleType) -> None:
+    decoder, refused, ran = core.Decoder("u8"), [], []
+    inside = False
+
+    class Late:
+        def __del__(self) -> None:
+            if inside:  # the compiled core keeps the list that it has given out last, and lets go of it in a call
+                ran.append(self)
+                refusing(decoder, refused)()
+
+    for chunk in (b"\x05ab", b"c", b"d"):
+        given = decoder.feed(b"")
+        given.append(Late())
+        del given
+        inside = True
+        assert decoder.feed(chunk) == []
+        inside = False
+    assert len(refused) == 6 * len(ran)
+    assert decoder.buffered_size == 5
+    with pytest.raises(IncompleteFrame) as caught:
+        decoder.feed_eof()
+    assert (caught.value.offset, caught.value.head) == (0, b"\x05abcd")
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="Python code can be a buffer from 3.12 on (PEP 688)")

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import os
 import sys
+import sysconfig
 from types import ModuleType
 
 import pytest
@@ -76,6 +77,23 @@ def test_a_decoder_without_memory_never_goes_on_at_a_wrong_place(
         assert payloads == (whole[: len(payloads)] if failed else whole)
         decoder.reset()
         assert decoder.feed(stream) == whole
+    assert noticed
+
+
+@pytest.mark.skipif(sysconfig.get_config_var("Py_GIL_DISABLED") == 1, reason="there each chunk goes the long way")
+def test_a_short_chunk_for_which_there_is_no_memory_was_not_taken(compiled: ModuleType) -> None:
+    noticed = 0
+    for allocation in range(5):
+        decoder = compiled.Decoder("u8")
+        decoder.feed(b"\x06ab")
+        given = [decoder.feed(b"") for _ in range(200)]  # so that lists have to be made anew
+        noticed += without_memory_at(allocation, lambda decoder=decoder: decoder.feed(b""))
+        failed = without_memory_at(allocation, lambda decoder=decoder: decoder.feed(b"cd"))
+        noticed += failed
+        assert decoder.error is None
+        assert decoder.buffered_size == (3 if failed else 5)
+        assert decoder.feed(b"cdef" if failed else b"ef") == [b"abcdef"]
+        del given
     assert noticed
 
 

@@ -392,9 +392,9 @@ class Decoder(Stream):
                 except Refused as refused:
                     self._refuse(refused)
             if self._error is None:
-                self._ended = True
                 if self.buffered_size:
                     self._fail(self._incomplete())
+                self._ended = True
             if not payloads:
                 self._raise_error()
             return payloads

@@ -506,9 +506,9 @@ class MessageDecoder(Stream):
         try:
             self._take_back()
             self._scratch = None
-            self._ended = True
             if self._header or self._frame is not None or self._rules.opened:
                 self._fail(self._incomplete())
+            self._ended = True
             self._raise_error()
             return []
         finally:
