@@ -97,6 +97,22 @@ def test_a_short_chunk_for_which_there_is_no_memory_was_not_taken(compiled: Modu
     assert noticed
 
 
+def test_a_stream_that_was_cut_never_ends_well_for_want_of_memory(compiled: ModuleType) -> None:
+    noticed = 0
+    for make, cut in (
+        (lambda: compiled.Decoder("u8"), b"\x06ab"),
+        (lambda: compiled.MessageDecoder("client"), b"\x81\x05he"),
+    ):
+        for allocation in range(30):
+            decoder = make()
+            decoder.feed(cut)
+            with contextlib.suppress(FramingError, MemoryError):  # which may hit the traceback of the other
+                noticed += without_memory_at(allocation, decoder.feed_eof)
+            with pytest.raises(FramingError):
+                decoder.feed_eof()
+    assert noticed
+
+
 def test_a_large_payload_without_memory_fails_and_its_kept_slices_stay_valid(compiled: ModuleType) -> None:
     frame = (300_000).to_bytes(4, "big") + b"y" * 300_000
     noticed = 0
