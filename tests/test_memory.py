@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import os
 import sys
@@ -29,6 +30,7 @@ def compiled() -> ModuleType:
 def without_memory_at(allocation: int, work: object) -> bool:
     """Run `work` with that allocation failing; whether it noticed."""
     assert callable(work)
+    gc.disable()  # the allocation might be one of somebody's gc callback
     testcapi.set_nomemory(allocation, allocation + 1)
     try:
         work()
@@ -36,6 +38,7 @@ def without_memory_at(allocation: int, work: object) -> bool:
         return True
     finally:
         testcapi.remove_mem_hooks()
+        gc.enable()
     return False
 
 
