@@ -63,7 +63,7 @@ SELECT_LIMIT = 500
 """Most channels unless more are asked for, where ``select()`` watches them: it can do with 512 sockets on Windows."""
 
 FLUSH_ROUNDS = range(4)
-"""How often a turn sends what sending has called forth, before it looks for events again."""
+"""How often a turn sends what sending has called forth, before it looks for events again: a range, made once."""
 
 HIGH_MARK, LOW_MARK = 256 * 1024, 64 * 1024
 
